@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * gpamap.h - a VM's guest-physical memory map, changed while its vCPUs run.
+ *
+ * The way of a change:
+ *
+ *     gpamap_begin()  ->  edits  ->  [gpamap_preview()]  ->  gpamap_commit() or gpamap_abort()
+ *
+ * Conventions, true of every function unless its comment says otherwise:
+ *  - 0 or a negative errno; a result goes through the last argument, untouched on failure.
+ *  - The library never prints, exits or aborts, has no threads of its own and installs no signal
+ *    handler unless gpamap_kick_install() is called.
+ *  - Any thread may call it; it must not be called from a signal handler.
+ *  - Destructors (put, detach, free, abort) accept NULL and can't fail.
+ *  - Addresses, offsets and sizes are in bytes. A size of GPAMAP_SIZE_MAX stands for 2^64.
+ *  - Memory, its address and its place must be multiples of the host's page size. Only MMIO regions
+ *    may have any size and stand at any offset.
+ */
+#ifndef GPAMAP_H
+#define GPAMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct kvm_run; /* <linux/kvm.h>; only pointers to it are passed */
+
+/* The memory map of one VM. */
+struct gpamap;
+/* A memory region: reference counted; belongs to the map it was made for. */
+struct gpamap_region;
+/* A set of edits on its way; a map has at most one at a time. */
+struct gpamap_txn;
+/* What the gate knows of one vCPU. */
+struct gpamap_vcpu;
+/* The slot operations that a commit would do, as data. */
+struct gpamap_plan;
+
+/* As a size: 2^64, the whole address space. (2^64 - 1 is never a legal size of memory.) */
+#define GPAMAP_SIZE_MAX UINT64_MAX
+
+/* ------------------------------------------------------------------------------- the map --- */
+
+enum {
+	/* Use full fences in the gate even where membarrier(2) works. For tests and comparisons. */
+	GPAMAP_NO_MEMBARRIER = 1u << 0,
+};
+
+/* How a map is made. All zero is good, but for kick_signal where vCPUs are to be attached. */
+struct gpamap_options {
+	/* Address spaces, 1 or more; 0 means 1. x86 with SMM has 2. */
+	unsigned spaces;
+	/* GPAMAP_NO_MEMBARRIER or 0. */
+	unsigned flags;
+	/* The signal that brings a vCPU thread out of KVM_RUN. It needs a handler (any; see
+	 * gpamap_kick_install()), and must not be blocked in a thread that runs a vCPU. */
+	int kick_signal;
+	/* Deadline of a commit that shuts the gate, in ms, where the commit gives none. 0: 5000. */
+	unsigned timeout_ms;
+	/* No slot is larger, and slots are cut at multiples of it; a power of two of at least a page.
+	 * Bounds what a change has to delete and re-create. 0: 1 GiB, which keeps huge pages whole. */
+	uint64_t max_slot_size;
+	/* Use no more slots per address space than this. 0: as many as KVM has. */
+	uint32_t max_slots;
+	/* Where memory for the library's own data comes from; NULL: malloc() and free().
+	 * Must be callable from any thread. */
+	void *(*alloc)(void *opaque, size_t size);
+	void (*free)(void *opaque, void *ptr);
+	void *alloc_opaque;
+	/* Where a gpamap_new_*() that fails writes why; may be NULL. */
+	char *message;
+	size_t message_size;
+};
+
+/*
+ * Make a map for the VM behind @vm_fd (from KVM_CREATE_VM). The caller keeps the fd and must keep it
+ * open until gpamap_free(). Capabilities are asked for on this fd, once. From here on, the caller
+ * must not use KVM_SET_USER_MEMORY_REGION on it with an id that isn't reserved by
+ * gpamap_reserve_slots(). @opt may be NULL.
+ *
+ * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM
+ * has. -ENOMEM.
+ */
+int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret);
+
+/*
+ * End a map. Every slot that it made is deleted. No transaction may be open, no vCPU attached and no
+ * thread inside any of its functions. Regions that the caller still holds live on, and may only be
+ * put.
+ */
+void gpamap_free(struct gpamap *map);
+
+/*
+ * Keep @count slot ids from @first on in address space @space for the caller's own use. The library
+ * will not use them, and the caller must keep his slots off the memory of the map.
+ * -EBUSY: one of them is in use by the library. -ERANGE: beyond what KVM has.
+ */
+int gpamap_reserve_slots(struct gpamap *map, unsigned space, uint32_t first, uint32_t count);
+
+/* Why the last call on this map (other than one on a transaction) failed, in words; "" if none
+ * has. Written to @buf, always terminated. */
+void gpamap_last_message(struct gpamap *map, char *buf, size_t size);
+
+/* Counters since the map was made. */
+struct gpamap_stats {
+	uint64_t commits;     /* that succeeded */
+	uint64_t failed;      /* commits that failed, with everything undone */
+	uint64_t gate_shut;   /* commits for which the gate shut */
+	uint64_t slot_ioctls; /* slot operations given to KVM, undo included */
+	uint64_t kicks;	      /* signals sent to vCPU threads */
+	uint64_t timeouts;    /* commits that ended with -ETIMEDOUT */
+	uint64_t undone;      /* slot operations undone */
+	uint64_t merges;      /* pieces merged again because slots ran short */
+	uint32_t slots;	      /* in use now, over all address spaces */
+	bool membarrier;      /* the gate uses membarrier(2), not full fences */
+	bool broken;	      /* an undo failed: the gate stays shut until a commit repairs it */
+};
+void gpamap_get_stats(struct gpamap *map, struct gpamap_stats *ret);
+
+/* --------------------------------------------------------------------------------- regions --- */
+
+enum gpamap_kind {
+	/* Room for children at offsets; transparent where there are none. */
+	GPAMAP_CONTAINER = 1,
+	/* A window onto another region. */
+	GPAMAP_ALIAS,
+	/* The caller's memory, a KVM slot. With GPAMAP_READONLY the guest's writes trap. */
+	GPAMAP_RAM,
+	/* Memory that the guest reads; its writes go to ops. May be switched to trap reads, too. */
+	GPAMAP_ROM_DEVICE,
+	/* No memory: every access goes to ops. */
+	GPAMAP_MMIO,
+};
+
+enum {
+	/* Writes trap. On a container or an alias it holds for all below. */
+	GPAMAP_READONLY = 1u << 0,
+	/* Never share a slot with what stands beside it, even where both could be one. */
+	GPAMAP_UNMERGEABLE = 1u << 1,
+	/* guest_memfd and guest_memfd_offset are valid. GPAMAP_RAM only. */
+	GPAMAP_GUEST_MEMFD = 1u << 2,
+};
+
+/*
+ * Device callbacks. @offset is within the region, @len 1 to 8. They run on the thread that accesses
+ * the map, outside the gate and with no lock held, so they may begin and commit a transaction. 0 or a
+ * negative errno, which the access then returns. A NULL callback makes the access fail with -ENXIO.
+ */
+struct gpamap_mmio_ops {
+	int (*read)(void *opaque, uint64_t offset, void *data, unsigned len);
+	int (*write)(void *opaque, uint64_t offset, const void *data, unsigned len);
+};
+
+/* What a region is. Name the fields you need; the others are zero. */
+struct gpamap_region_desc {
+	enum gpamap_kind kind;
+	unsigned flags;
+	/* For messages; copied. NULL: "". */
+	const char *name;
+	/* Size, not 0. GPAMAP_SIZE_MAX stands for 2^64. */
+	uint64_t size;
+	/* Greatest size for gpamap_resize(); 0: not resizable. The memory must be this large. */
+	uint64_t max_size;
+	/* RAM, ROM device: where the memory is in this process. */
+	void *hva;
+	/* Alias: what it shows, from which offset. It holds a reference. */
+	struct gpamap_region *target;
+	uint64_t target_offset;
+	/* MMIO, ROM device. Must outlive the region. */
+	const struct gpamap_mmio_ops *ops;
+	/* Given to ops and to release. */
+	void *opaque;
+	/* Called once when nothing can reach the region any more: no vCPU, no reader, no slot, no
+	 * handle. Runs on the thread that ended the last use (a commit, an accessor, a put), with no
+	 * lock held. The memory may be unmapped in it. (P5) */
+	void (*release)(void *opaque);
+	/* With GPAMAP_GUEST_MEMFD; the fd is the caller's and must stay open until release. */
+	int guest_memfd;
+	uint64_t guest_memfd_offset;
+};
+
+/*
+ * Make a region, attached nowhere, with one reference for the caller.
+ *
+ * -EINVAL: kind, flags or a field that the kind does not have; size 0; misaligned memory, size or
+ * window. -EOVERFLOW: a range wraps. -ERANGE: max_size below size. -EXDEV: target belongs to another
+ * map. -ENOMEM. gpamap_last_message() says which.
+ */
+int gpamap_region_new(struct gpamap *map, const struct gpamap_region_desc *desc,
+		      struct gpamap_region **ret);
+
+/* One reference more. Never fails. */
+struct gpamap_region *gpamap_region_get(struct gpamap_region *region);
+
+/* One reference less. A region in the map lives on until it is removed and out of reach. May run its
+ * release callback. */
+void gpamap_region_put(struct gpamap_region *region);
+
+/* The root of an address space: a container of 2^64 bytes that lives as long as the map, and needs no
+ * put. NULL if there's no such space. */
+struct gpamap_region *gpamap_root(struct gpamap *map, unsigned space);
+
+/* ---------------------------------------------------------------------------- transactions --- */
+
+/*
+ * Begin to edit. Waits while another thread has a transaction open on this map, without a deadline:
+ * it depends on that thread alone. A transaction may be used by one thread at a time.
+ *
+ * -EDEADLK: this thread has one open already, or is inside the gate. -ENOMEM.
+ */
+int gpamap_begin(struct gpamap *map, struct gpamap_txn **ret);
+
+/*
+ * Edits. Each takes effect in the transaction only, and either succeeds or changes nothing; the
+ * message of a refusal is gpamap_message(). All may return -ENOMEM, and -EXDEV for a region of
+ * another map.
+ */
+
+/* Put @child at @offset in the container @parent. Where children overlap, the higher @priority is
+ * seen, and among equals the one added last.
+ * -ENOTDIR: @parent is no container. -EBUSY: @child has a place already, or is a root. -ELOOP: @parent
+ * would lie within @child. -EOVERFLOW: it would reach beyond 2^64. -EINVAL: misaligned. */
+int gpamap_add(struct gpamap_txn *txn, struct gpamap_region *parent, uint64_t offset,
+	       struct gpamap_region *child, int priority);
+/* Take @child out of its container. -ENOENT: it is in none. */
+int gpamap_remove(struct gpamap_txn *txn, struct gpamap_region *child);
+/* Give @child another offset in its container, with the priority it has. Errors of both. */
+int gpamap_move(struct gpamap_txn *txn, struct gpamap_region *child, uint64_t offset);
+/* Another priority; among equals it becomes the newest. -ENOENT: it is in no container. */
+int gpamap_set_priority(struct gpamap_txn *txn, struct gpamap_region *child, int priority);
+/* A disabled region, and all below it, is not there. Regions are enabled when made. */
+int gpamap_set_enabled(struct gpamap_txn *txn, struct gpamap_region *region, bool enabled);
+/* GPAMAP_READONLY on or off. -EPERM: a guest_memfd region. */
+int gpamap_set_readonly(struct gpamap_txn *txn, struct gpamap_region *region, bool readonly);
+/* Another size. -EPERM: not resizable. -ERANGE: 0 or beyond max_size. -EOVERFLOW, -EINVAL. */
+int gpamap_resize(struct gpamap_txn *txn, struct gpamap_region *region, uint64_t size);
+/* Other memory behind a RAM or ROM device region. Copying the content is the caller's job, and so is
+ * keeping the old memory until the commit has returned and no accessor runs.
+ * -ENOTSUP: other kinds, and guest_memfd. -EINVAL: misaligned. */
+int gpamap_reback(struct gpamap_txn *txn, struct gpamap_region *region, void *hva);
+/* Show another part of the target. -ENOTSUP: no alias. -EINVAL, -EOVERFLOW. */
+int gpamap_set_target_offset(struct gpamap_txn *txn, struct gpamap_region *alias, uint64_t offset);
+/* A ROM device: true, as it is made, reads come from memory; false, they trap, too. -ENOTSUP. */
+int gpamap_set_rom_mode(struct gpamap_txn *txn, struct gpamap_region *region, bool rom);
+/* Log the pages that are written, for gpamap_dirty_fetch(). RAM without guest_memfd only: -ENOTSUP.
+ * Turning it off forgets what was not fetched. */
+int gpamap_set_log(struct gpamap_txn *txn, struct gpamap_region *region, bool on);
+
+/* How pages may be accessed by the guest. */
+enum gpamap_prot {
+	GPAMAP_RW = 1, /* loads, stores and fetches */
+	GPAMAP_RO,     /* stores trap */
+	GPAMAP_NONE,   /* all trap; the mapping is remembered for gpamap_protect_pages() */
+};
+
+/*
+ * The plain way: map, unmap and protect by GPA, the newest wins. These mappings lie above the tree of
+ * the address space; where there are none, the tree is seen. Cost: O(log mappings) for each mapping
+ * touched. @gpa, @size, @hva and @offset are multiples of the page size (-EINVAL), @size not 0, and
+ * nothing may wrap (-EOVERFLOW). -ENXIO: no such space.
+ */
+
+/* Map the caller's memory. It must stay until the commit of its unmap has returned and no accessor
+ * runs; gpamap_map_region() gives a release callback instead. */
+int gpamap_map_pages(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size, void *hva,
+		     enum gpamap_prot prot);
+/* Map a window of a RAM region, which need not be in the tree. -ENOTSUP: another kind.
+ * -ERANGE: not within it. A later resize of the region does not change the mapping. */
+int gpamap_map_region(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size,
+		      struct gpamap_region *ram, uint64_t offset, enum gpamap_prot prot);
+/* Forget what is mapped in a range; nothing there is no error. */
+int gpamap_unmap_pages(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size);
+/* Change the protection of what is mapped in a range. -ENOENT, nothing changed: some of it isn't. */
+int gpamap_protect_pages(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size,
+			 enum gpamap_prot prot);
+
+enum {
+	/* All vCPUs go from old to new at one instant, in all address spaces, even where no deleted range
+	 * overlaps an added one. Shuts the gate for every commit that has slot operations. (P2) */
+	GPAMAP_COMMIT_ONE_INSTANT = 1u << 0,
+};
+
+struct gpamap_commit_options {
+	unsigned flags;
+	/* How long to wait for vCPUs and ioctls to come out, in ms. 0: that of the map. */
+	unsigned timeout_ms;
+};
+
+/* What a commit did. */
+struct gpamap_commit_report {
+	uint32_t early;	      /* slot operations before the gate shut */
+	uint32_t critical;    /* while it was shut */
+	uint32_t late;	      /* after it opened */
+	uint32_t kicked;      /* vCPUs that had to be kicked out */
+	bool gate_shut;	      /* same as critical != 0, but for repairs */
+	uint64_t blackout_ns; /* from the first vCPU held until the gate opened; 0 if not shut */
+};
+
+/*
+ * Bring the edits to KVM and make them the map. @opt and @ret may be NULL. When it has succeeded every
+ * vCPU sees the new map, and the transaction is gone. When it fails nothing has changed (P3), and the
+ * transaction is still open: commit it again or abort it.
+ *
+ * Blocks on: vCPUs and ioctls inside the gate (only if it must shut; until the deadline), KVM's slot
+ * lock and its SRCU, a short RCU grace period. May be called from a vCPU's exit handler. Runs release
+ * callbacks before it returns.
+ *
+ * -ETIMEDOUT: a vCPU or ioctl did not come out; gpamap_stuck() says which. -EDEADLK: this thread is
+ * inside the gate. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -ENOMEM.
+ * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer
+ * the same, until a commit succeeds. Any errno of KVM's slot ioctl: that step failed, all is undone.
+ */
+int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
+		  struct gpamap_commit_report *ret);
+
+/* Take back every edit, and end the transaction. */
+void gpamap_abort(struct gpamap_txn *txn);
+
+/* Why the last call on this transaction failed, in words; valid until the next one on it. */
+const char *gpamap_message(const struct gpamap_txn *txn);
+
+/* Who did not come out of the gate in time. */
+struct gpamap_stuck_info {
+	bool is_vcpu;	  /* else a thread between gpamap_enter() and gpamap_leave() */
+	unsigned vcpu_id; /* as given at attach */
+	int32_t tid;	  /* the kernel's id of the thread */
+};
+/* The first one found; -ENOENT unless the last commit of @txn ended with -ETIMEDOUT. */
+int gpamap_stuck(const struct gpamap_txn *txn, struct gpamap_stuck_info *ret);
+
+/* ----------------------------------------------------------------------------- plans as data --- */
+
+enum gpamap_op_kind { GPAMAP_OP_CREATE = 1, GPAMAP_OP_DELETE, GPAMAP_OP_MOVE, GPAMAP_OP_FLAGS };
+enum gpamap_phase { GPAMAP_EARLY = 1, GPAMAP_CRITICAL, GPAMAP_LATE };
+
+struct gpamap_op {
+	enum gpamap_phase phase;
+	enum gpamap_op_kind kind;
+	unsigned space;
+	uint32_t slot; /* id within the address space */
+	uint64_t gpa;  /* after the operation; for a delete, before it */
+	uint64_t size;
+	uint64_t old_gpa; /* of a move; else as gpa */
+	void *hva;
+	bool readonly;
+	bool log;
+};
+
+/* What a commit would do now, with these commit flags. Same errors as commit before its first ioctl.
+ * Free it with gpamap_plan_free(). */
+int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_plan **ret);
+/* How many operations, in the order in which they would be done. */
+size_t gpamap_plan_count(const struct gpamap_plan *plan);
+/* Operation @i, valid as long as the plan; NULL past the end. */
+const struct gpamap_op *gpamap_plan_op(const struct gpamap_plan *plan, size_t i);
+void gpamap_plan_free(struct gpamap_plan *plan);
+
+/* -------------------------------------------------------------------------------- the gate --- */
+
+/*
+ * Every ioctl that may touch guest memory passes the gate: KVM_RUN by gpamap_vcpu_run(), or by
+ * enter and leave in a loop of the caller's own; other ioctls by enter and leave. Passing it writes
+ * one cache line of the vCPU's own, with no locked instruction where membarrier(2) works (P8).
+ */
+
+/* Install an empty handler for @signo, without SA_RESTART. -EBUSY: it has a handler already, which
+ * serves as well if it is installed without SA_RESTART. -EINVAL: no such signal. */
+int gpamap_kick_install(int signo);
+
+/*
+ * Bring a vCPU under the gate. @vcpu_fd is from KVM_CREATE_VCPU and @run its mmap; both must stay
+ * until gpamap_vcpu_detach(). @id is for reports. It may be run by any thread, by one at a time. While
+ * a commit is on its way, the new vCPU waits at the gate like the others.
+ * -EINVAL: the map has no kick signal, or it has no handler. -ENOTSUP: the map is not for KVM.
+ */
+int gpamap_vcpu_attach(struct gpamap *map, int vcpu_fd, struct kvm_run *run, unsigned id,
+		       struct gpamap_vcpu **ret);
+
+/* Take it out again. It must be outside the gate. Waits for a kick on its way to it, not longer. */
+void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
+
+/*
+ * KVM_RUN until an exit for the caller. Waits while the gate is shut. Kicks of the library's own are
+ * handled inside. 0: an exit, see its kvm_run. -EINTR: a signal, or the caller set immediate_exit to 1
+ * (and clears it himself; the library uses another value for its own). -ENOTRECOVERABLE: the map is
+ * broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. Else KVM_RUN's.
+ */
+int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
+
+/* For a run loop of the caller's own, and for vCPU ioctls on the vCPU's thread: pass in, ioctl, pass
+ * out. Holds nest. KVM_RUN may then fail with EINTR for a kick: leave, and enter again. enter waits
+ * while the gate is shut, and fails as gpamap_vcpu_run() does. */
+int gpamap_vcpu_enter(struct gpamap_vcpu *vcpu);
+void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu);
+
+/* The same for VM and device ioctls, and for vCPU ioctls from other threads. Holds nest, also within
+ * those of a vCPU. -ENOTRECOVERABLE: the map is broken. */
+int gpamap_enter(struct gpamap *map);
+void gpamap_leave(struct gpamap *map);
+
+/* ---------------------------------------------------------------------------------- access --- */
+
+/*
+ * Read and write guest-physical memory as the map has it now: memory is copied, devices are called (in
+ * naturally aligned pieces of up to 8 bytes). Writes mark logged pages dirty (P4). They hold no lock and
+ * no RCU section while they copy, so memory that blocks (userfaultfd) blocks them alone.
+ * -ENXIO: nothing there. -EROFS: a write to read-only memory. -EACCES: GPAMAP_NONE. -EOVERFLOW: wraps.
+ * What a device's callback returned. Bytes before the failing one have been accessed.
+ */
+int gpamap_read(struct gpamap *map, unsigned space, uint64_t gpa, void *buf, size_t len);
+int gpamap_write(struct gpamap *map, unsigned space, uint64_t gpa, const void *buf, size_t len);
+
+/* Answer the KVM_EXIT_MMIO in @vcpu's kvm_run from the map, by gpamap_read() or gpamap_write() in
+ * @space. Also right if the page has become memory since the exit. -EINVAL: another exit. */
+int gpamap_vcpu_mmio(struct gpamap_vcpu *vcpu, unsigned space);
+
+/* One piece of the flat view. */
+struct gpamap_segment {
+	uint64_t gpa;
+	uint64_t size; /* GPAMAP_SIZE_MAX: all */
+	enum gpamap_kind kind;
+	enum gpamap_prot prot; /* as the guest finds it without an exit */
+	bool log;
+	void *hva;	 /* of gpa; NULL for MMIO */
+	uint64_t offset; /* of gpa, in its region */
+};
+
+/* The piece that holds @gpa, or else the first one above it, in the map as it is now.
+ * -ENOENT: there is none. -ENXIO: no such space. */
+int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpamap_segment *ret);
+
+/*
+ * Fetch and clear the dirty bits of a logged RAM region: bit i of @bitmap is page i from @offset,
+ * wherever the region is mapped, and whatever splits, moves and deletes came between (P4). @bitmap has
+ * room for size / page size bits, rounded up to 64. Waits for a commit on its way.
+ * -EINVAL: misaligned. -ERANGE: beyond the region. -ENODATA: not logged. Else KVM_GET_DIRTY_LOG's.
+ */
+int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_t offset,
+		       uint64_t size, uint64_t *bitmap);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GPAMAP_H */

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is behind the handles. The api folder is the only place that sees planner, gate and backend
+ * together.
+ *
+ * Locks, in the order in which they are taken:
+ *
+ *     the open transaction    gpamap_begin() to commit or abort; one thread at a time
+ *     slots                   a commit, a fetch of dirty bits: whatever must not meet a slot operation
+ *     the gate                shut for the critical part of a commit, with slots held
+ *     edit                    regions and messages; for moments only, never while waiting for the gate
+ *
+ * Who is inside the gate must take neither of the first two, because a committer holds them while it waits
+ * for the gate to be empty: -EDEADLK. It may take edit.
+ *
+ * Invariants:
+ *  A1  Between commits, slots[i].tree is what the kernel has in space i, but for slots marked missing and
+ *      for strays, and these exist only while broken.
+ *  A2  Between commits, views[i] is what the published set of views says, and (unless broken) every whole
+ *      page that it backs is in one slot of slots[i], and no other page is.
+ *  A3  While broken, the gate is shut.
+ *  A4  A map is freed when gpamap_free() was called and its last region is gone; until then its edit lock
+ *      and allocator serve gpamap_region_put().
+ */
+#ifndef GM_API_IMPL_H
+#define GM_API_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "backend/backend.h"
+#include "gpamap.h"
+#include "map/region.h"
+#include "ops/vcpu.h"
+#include "plan/plan.h"
+#include "sync/gate.h"
+#include "sync/publish.h"
+
+struct gpamap_txn {
+	struct gpamap *map;
+	struct gm_msg msg;
+	bool is_stuck;
+	struct gm_stuck stuck;
+};
+
+/* As gpamap_stats; written by the committer, read by anyone. */
+struct gm_counters {
+	atomic_uint_fast64_t commits;
+	atomic_uint_fast64_t failed;
+	atomic_uint_fast64_t gate_shut;
+	atomic_uint_fast64_t slot_ioctls;
+	atomic_uint_fast64_t timeouts;
+	atomic_uint_fast64_t undone;
+	atomic_uint_fast64_t merges;
+	atomic_uint_fast32_t slots;
+	atomic_bool broken;
+};
+
+struct gpamap {
+	struct gm_gate gate;
+	void *raw; /* as allocated; the struct is aligned for the gate */
+	struct gm_alloc alloc;
+	struct gm_backend *backend;
+	struct gm_publish publish;
+	unsigned nr_spaces;
+	unsigned timeout_ms;
+	uint64_t max_slot_size;
+	atomic_size_t refs; /* one for the handle, one for each region (A4) */
+
+	pthread_mutex_t edit;
+	struct gm_map map; /* under edit */
+	struct gm_msg msg; /* under edit */
+	pthread_cond_t txn_ended;
+	bool txn_open;       /* under edit */
+	pthread_t txn_owner; /* under edit */
+	struct gpamap_txn txn;
+
+	pthread_mutex_t slots_lock;
+	/* All under slots_lock, and by address space where they are arrays: */
+	struct gm_tree *views;
+	struct gm_slots *slots;
+	struct gm_windows *windows;         /* those of the commit on its way */
+	const struct gm_node **next_roots;  /* of its views */
+	struct gm_stale *stale;             /* of the views that it replaced */
+	uint64_t stamp;                     /* number of the last commit */
+	bool broken;
+	struct gm_slot *strays; /* slots that the kernel has and nobody wants; see plan.h */
+	size_t nr_strays;
+
+	struct gm_counters counters;
+};
+
+/* A commit on its way. */
+struct gm_commit {
+	struct gpamap *m;
+	struct gm_msg *msg;
+	struct gm_plan plan;
+	struct gm_plan_input in;
+	bool nothing_to_do;    /* no window was touched */
+	bool planned;          /* plan_make has succeeded; accept or reject is due */
+	struct gm_views *next; /* to be published */
+	struct gm_views *old;  /* what it replaced; set while published */
+	uint64_t *scratch;     /* for the dirty bits of the largest slot to be harvested */
+	struct gm_slot *strays; /* room for what a failed undo may leave */
+	size_t nr_strays;
+	size_t done; /* operations [0, done) of the plan have been done */
+	bool shut;   /* by this commit */
+	unsigned timeout_ms;
+	uint64_t blackout_start;
+	struct gm_stuck stuck;
+	struct gpamap_commit_report report;
+};
+
+/* prepare.c: flatten, plan, allocate. Everything that can fail without an ioctl. On failure, and to give up
+ * what was prepared, call gm_commit_cancel(). Both with slots_lock held, without edit. */
+int gm_commit_prepare(struct gm_commit *c, struct gpamap *m, unsigned flags, struct gm_msg *msg);
+void gm_commit_cancel(struct gm_commit *c);
+
+/* execute.c: do the plan, all or nothing. On failure the slots are as before, or the map is broken and
+ * -ENOTRECOVERABLE is returned. */
+int gm_commit_execute(struct gm_commit *c);
+
+/* map.c */
+/* Release regions that nothing reaches any more. No lock held. */
+void gm_reap(struct gpamap *m);
+void gm_map_put(struct gpamap *m);
+/* Keep a message for gpamap_last_message(), and return @err. No lock held. */
+int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg);
+/* A map over @backend, which it then owns, also on failure. */
+int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
+	       const struct gpamap_options *opt, struct gm_msg *msg, struct gpamap **ret);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the library needs of a hypervisor: a few primitives, for a VM and for a vCPU. kvm.c and sim.c
+ * provide them. Callers hold what the comments say; a primitive holds no lock of the library.
+ */
+#ifndef GM_BACKEND_BACKEND_H
+#define GM_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/alloc.h"
+#include "base/msg.h"
+#include "plan/plan.h"
+
+struct kvm_run;
+struct gpamap_sim;
+struct gpamap_sim_vcpu;
+struct gm_backend;
+
+/* Found once, when the map is made. */
+struct gm_caps {
+	uint64_t page_size;
+	uint32_t nr_slots; /* per address space */
+	unsigned nr_spaces;
+	bool readonly_mem;
+	bool region2; /* KVM_SET_USER_MEMORY_REGION2 */
+	bool guest_memfd;
+};
+
+struct gm_backend_ops {
+	/*
+	 * Do @op: one slot ioctl. 0 or -errno of the kernel; after a failure the slot is as before.
+	 * pre: one caller at a time; a critical one: no vCPU runs.
+	 * post: after a delete or move no vCPU reaches the old memory through the slot any more.
+	 */
+	int (*slot)(struct gm_backend *b, const struct gm_op *op);
+	/* Read and clear the dirty bits of a slot that logs, 1 per page, bit 0 the slot's first; @bitmap
+	 * has room for its pages rounded up to 64. pre: not at the same time as slot. */
+	int (*dirty)(struct gm_backend *b, const struct gm_slot *slot, uint64_t *bitmap);
+	/* Can't fail. pre: no vCPU is left. Slots stay. */
+	void (*destroy)(struct gm_backend *b);
+};
+
+struct gm_backend {
+	const struct gm_backend_ops *ops;
+	const struct gm_alloc *alloc;
+	struct gm_caps caps;
+};
+
+/* A vCPU of a backend. */
+struct gm_engine {
+	/* KVM_RUN: 0 on an exit, or -errno; -EINTR for a signal or immediate_exit. pre: inside the gate. */
+	int (*run)(struct gm_engine *e);
+	struct kvm_run *kvm_run;
+	union {
+		int fd;
+		struct gpamap_sim_vcpu *sim;
+	};
+};
+
+/* -EINVAL: no VM fd. -ENOMEM. */
+int gm_kvm_new(int vm_fd, const struct gm_alloc *alloc, struct gm_msg *msg,
+	       struct gm_backend **ret);
+/* Of the VM behind @b: -ENOTSUP if @b is not of that sort. */
+int gm_kvm_engine(struct gm_backend *b, int vcpu_fd, struct kvm_run *run, struct gm_engine *ret);
+
+int gm_sim_new(struct gpamap_sim *sim, const struct gm_alloc *alloc, struct gm_msg *msg,
+	       struct gm_backend **ret);
+int gm_sim_engine(struct gm_backend *b, struct gpamap_sim_vcpu *vcpu, struct gm_engine *ret);
+
+/* The byte that makes KVM_RUN return at once. The layout of kvm_run is known to the backends alone. */
+uint8_t *gm_engine_immediate_exit(struct gm_engine *e);
+
+/* The KVM_EXIT_MMIO in @e's kvm_run. -EINVAL: another exit. *@data points into kvm_run. */
+struct gm_mmio {
+	uint64_t gpa;
+	uint32_t len;
+	bool is_write;
+	uint8_t *data;
+};
+int gm_engine_mmio(struct gm_engine *e, struct gm_mmio *ret);
+
+#endif

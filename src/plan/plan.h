@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The planner: old slots + next flat view -> slot operations, each early, critical or late. Pure.
+ *
+ * What it decides, and why:
+ *  - Only slots that overlap a window (a range that an edit touched) are looked at.
+ *  - A slot all of whose pages show the same memory in the next view stays. If only LOG differs, and on
+ *    the whole slot, that is one FLAGS operation in place: on is early, off is late.
+ *  - Any other touched slot goes. What the next view has there and no slot that stays covers is created:
+ *    the pieces of a split, the part that is new of a slot that grows (which itself stays).
+ *  - Created slots are cut at multiples of the greatest slot size, and where memory, flags, region or
+ *    group change. Bytes of memory that don't fill a page get no slot.
+ *  - A slot that goes and one that comes with the same size, memory and flags elsewhere are one MOVE, if
+ *    nothing that is still there at that time is in the way.
+ *  - An operation is critical if a range that goes (delete, source of a move) overlaps one that comes
+ *    (create, target of a move), or if it deletes a slot that logs: its last dirty bits can be read only
+ *    when no vCPU writes (P4). Of the others, creates and moves are early, deletes late. With one_instant
+ *    all are critical.
+ *  - In the critical part deletes come first, then moves, then creates, then flags.
+ *  - Ids are reused; those that a late operation frees are not used before. When ids run short, pieces
+ *    that could be one slot are merged again, the oldest first. If that doesn't help: -ENOSPC.
+ */
+#ifndef GM_PLAN_PLAN_H
+#define GM_PLAN_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/alloc.h"
+#include "base/msg.h"
+#include "plan/slot.h"
+
+enum gm_op_kind { GM_OP_CREATE = 1, GM_OP_DELETE, GM_OP_MOVE, GM_OP_FLAGS };
+enum gm_phase { GM_EARLY = 1, GM_CRITICAL, GM_LATE };
+
+struct gm_op {
+	enum gm_phase phase;
+	enum gm_op_kind kind;
+	struct gm_slot from; /* delete, move, flags: the slot as it is */
+	struct gm_slot to;   /* create, move, flags: as it will be */
+};
+
+/* Operations in the order in which they are to be done: early, critical, late. */
+struct gm_plan {
+	const struct gm_alloc *alloc;
+	struct gm_op *ops;
+	size_t n;
+	size_t room;
+	size_t nr_early;
+	size_t nr_critical;
+	size_t nr_late;
+	uint32_t merged; /* slots fewer by merging */
+};
+
+struct gm_plan_input {
+	const struct gm_alloc *alloc;
+	uint64_t page_size;
+	uint64_t max_slot_size;
+	bool one_instant;
+	uint64_t stamp; /* of this commit, for new slots */
+	unsigned nr_spaces;
+	/* Per address space: */
+	struct gm_slots *slots;		    /* as the kernel has them */
+	const struct gm_node *const *views; /* roots of the next flat views */
+	struct gm_windows *windows; /* normalised; where the view may differ from the slots */
+	/* Slots that a failed undo left in the kernel and no table has; deleted first, in the critical
+	 * part. */
+	const struct gm_slot *strays;
+	size_t nr_strays;
+};
+
+void gm_plan_init(struct gm_plan *plan, const struct gm_alloc *alloc);
+void gm_plan_destroy(struct gm_plan *plan);
+
+/*
+ * Make the plan and, in the working version of each slots tree, the next table; ids are taken for what is
+ * created. Slots of the table that are `missing` are replaced without a delete. Then, one of:
+ *   gm_plan_accept(): the operations are done: the tables become the committed ones, ids that went are
+ *                     free again.
+ *   gm_plan_reject(): none are done, or all are undone: tables and ids as before.
+ * Both can't fail. -ENOMEM, -ENOSPC: rejected already.
+ */
+int gm_plan_make(struct gm_plan *plan, const struct gm_plan_input *in, struct gm_msg *msg);
+void gm_plan_accept(struct gm_plan *plan, const struct gm_plan_input *in);
+void gm_plan_reject(struct gm_plan *plan, const struct gm_plan_input *in);
+
+/*
+ * The verifier: replays @plan on a model of the kernel with @old slots, and proves that
+ *  V1 no operation breaks a rule of the kernel (overlap, ids, what may change in place, limits),
+ *  V2 no page backed before and after is unbacked, or shows other memory than before or after, outside
+ *     of the critical part,
+ *  V3 the slots at the end are just what the next views say, page by page, over the whole space.
+ * Shares no code with the planner but the types. Linear in the slots. 0, or -EINVAL and the reason.
+ */
+struct gm_verify_input {
+	const struct gm_alloc *alloc;
+	uint64_t page_size;
+	uint64_t max_slot_size;
+	unsigned nr_spaces;
+	uint32_t max_slots;	   /* per address space, at any time */
+	const struct gm_slot *old; /* in any order; without the missing ones, with the strays */
+	size_t nr_old;
+	const struct gm_node *const *views; /* roots of the next views */
+};
+int gm_plan_verify(const struct gm_plan *plan, const struct gm_verify_input *in,
+		   struct gm_msg *msg);
+
+#endif

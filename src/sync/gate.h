@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The gate: what every ioctl that could touch guest memory passes through. Passing is cheap, shutting
+ * pays.
+ *
+ *     enter   busy = 1; light barrier; if shut: busy = 0, wake the inhibitor, sleep until open, again
+ *     leave   busy = 0 (release); light barrier; if shut: wake the inhibitor
+ *     shut    shut = 1; heavy barrier; kick every busy vCPU; sleep until all are out, or the deadline
+ *     open    shut = 0; wake all
+ *
+ * With membarrier(2) the light barrier is a compiler barrier only and the heavy one is the system call;
+ * without it both are full fences.
+ *
+ * Invariants:
+ *  G1  Between a successful gm_gate_shut() and gm_gate_open() no pass is busy, but for one whose owner has
+ *      set it on the way in and not yet looked at `shut`; it goes back before it does anything.
+ *  G2  A pass is written by the thread that owns it; by others only its `kicked` mark.
+ *  G3  A thread that sleeps at the gate is not busy; one that is busy is never made to wait for the gate
+ *      (holds nest).
+ *  G4  Whoever leaves while the gate is shut wakes the inhibitor after it has cleared busy.
+ *  G5  immediate_exit is set to GM_KICKED by the inhibitor and taken back by the pass's owner only after
+ *      KVM_RUN has returned and before busy is cleared, or at the next leave. The value 1 is the
+ *      application's, and is never overwritten nor cleared.
+ */
+#ifndef GM_SYNC_GATE_H
+#define GM_SYNC_GATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/alloc.h"
+
+#define GM_CACHE_LINE 64
+#define GM_KICKED 2 /* the value of immediate_exit that is ours */
+#define GM_HOLDERS 64
+
+struct gm_gate;
+
+/* One vCPU at the gate. First line: written by its owner. */
+struct gm_pass {
+	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) busy; /* depth of holds */
+	_Atomic(bool) kicked;
+	_Atomic(uintptr_t) owner; /* pthread_self() of the thread bound to it */
+	_Atomic(pid_t) tid;
+	struct gm_gate *gate;
+	_Atomic(uint8_t) *immediate_exit; /* in kvm_run; NULL: nothing to set */
+	_Alignas(GM_CACHE_LINE) unsigned id;
+	struct gm_pass *next; /* under gate->lock */
+	struct gm_pass *prev;
+};
+
+/* A thread inside the gate that is no vCPU. Claimed by compare-and-swap on owner while it is inside. */
+struct gm_holder {
+	_Alignas(GM_CACHE_LINE) _Atomic(uintptr_t) owner;
+	_Atomic(uint32_t) busy;
+	_Atomic(pid_t) tid;
+};
+
+struct gm_gate {
+	/* First line: read by all, written when the gate moves. */
+	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t)
+		shut; /* a futex: 0 open, 1 shut, 2 shut and broken */
+	bool membarrier;
+	int kick_signal;
+	/* Second: what leaving threads write while it is shut. */
+	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) left; /* a futex: counts leaves */
+	/* Third: the inhibitor's. */
+	_Alignas(GM_CACHE_LINE) pthread_mutex_t lock; /* the list of passes; held for short */
+	struct gm_pass *passes;
+	pthread_mutex_t inhibitor; /* held from shut to open */
+	_Atomic(uint64_t) kicks;
+	struct gm_holder holders[GM_HOLDERS];
+};
+
+/* Who was still inside when the deadline came. */
+struct gm_stuck {
+	bool is_vcpu;
+	unsigned id;
+	pid_t tid;
+};
+
+int gm_gate_init(struct gm_gate *g, int kick_signal, bool no_membarrier); /* -ENOMEM, -EAGAIN */
+void gm_gate_destroy(struct gm_gate *g);
+
+void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *immediate_exit);
+/* Waits for a kick on its way to it. The pass must not be busy. */
+void gm_pass_destroy(struct gm_pass *p);
+
+/* Pass in. Waits while the gate is shut, unless this thread is inside already. -ENOTRECOVERABLE: broken.
+ * -EINVAL: the kick signal is blocked in this thread. */
+int gm_pass_enter(struct gm_pass *p);
+/* Pass out. Takes back a kick of ours. Returns true if there was one since enter. */
+bool gm_pass_leave(struct gm_pass *p);
+
+/* The same for a thread that is no vCPU. -EAGAIN never: if all holders are taken, it waits for one. */
+int gm_gate_enter(struct gm_gate *g);
+void gm_gate_leave(struct gm_gate *g);
+
+/* Is the calling thread inside? */
+bool gm_gate_inside(struct gm_gate *g);
+
+/*
+ * Shut the gate and wait until all are out. @deadline_ns is on CLOCK_MONOTONIC. *@kicked counts the vCPUs
+ * that were kicked; *@start is the CLOCK_MONOTONIC time in ns just before the first could be held.
+ * -ETIMEDOUT: it is open again, *@stuck says who. -EDEADLK: this thread is inside. If the gate is broken
+ * already, it is shut and empty: 0 at once.
+ */
+int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
+		 struct gm_stuck *stuck);
+/* Open it, and wake all. */
+void gm_gate_open(struct gm_gate *g);
+/* Leave it shut: who waits, and who comes, gets -ENOTRECOVERABLE, until it is shut by a repair and opened. */
+void gm_gate_break(struct gm_gate *g);
+bool gm_gate_broken(struct gm_gate *g);
+
+/* CLOCK_MONOTONIC in ns. */
+uint64_t gm_now_ns(void);
+
+#endif
