@@ -28,12 +28,12 @@ enum {
 
 struct gpamap_sim_options {
 	unsigned flags;
-	unsigned spaces;   /* 0: 1 */
-	uint32_t slots;	   /* per address space; 0: 32764 */
-	unsigned gpa_bits; /* the greatest GPA; 0: 52 */
+	unsigned spaces;   /* 1 to 16; 0: 1 */
+	uint32_t slots;	   /* per address space, up to 65536; 0: 32764 */
+	unsigned gpa_bits; /* of the greatest GPA, 16 to 64; 0: 52 */
 };
 
-/* Make a simulated VM; @opt may be NULL. -EINVAL, -ENOMEM. */
+/* Make a simulated VM; @opt may be NULL. -EINVAL: an option is out of range. -ENOMEM. */
 int gpamap_sim_new(const struct gpamap_sim_options *opt, struct gpamap_sim **ret);
 /* End it. Its map and vCPUs must be gone. NULL is fine. */
 void gpamap_sim_free(struct gpamap_sim *sim);
@@ -56,12 +56,26 @@ struct gpamap_sim_slot {
 	uint64_t size; /* 0: delete */
 	uint64_t hva;
 	uint64_t guest_memfd_offset;
+	/* No file is looked at: any number up to INT32_MAX stands for a guest_memfd of endless size. What
+	 * vCPUs access is the memory at hva. */
 	uint32_t guest_memfd;
 };
-/* 0 or the ioctl's errno, negative. Serialised with its like; waits for accesses under way. */
+/*
+ * 0 or the ioctl's errno, negative. Serialised with its like; waits for the accesses under way, as KVM
+ * does. Not from within an access. What it does is told by the slot that has the id now: create, delete
+ * (size 0), move (another gpa), flags (another LOG_DIRTY), or nothing (all the same).
+ *
+ * -EINVAL: unknown or illegal flags, also of a delete; gpa, size, hva or guest_memfd_offset not a multiple
+ * of the page size; hva beyond user memory; gpa wraps or is beyond gpa_bits; more than 2^31-1 pages; no such
+ * id or space; a delete of nothing; another size, hva or READONLY; any change of a guest_memfd slot; pages
+ * of a guest_memfd that another slot has. -EEXIST: overlaps another slot of its space. -EBADF: guest_memfd
+ * above INT32_MAX. -ENOMEM. A failed call changes nothing, but a move that fails for its gpa, or by the fault
+ * plan, has had the slot INVALID for a moment.
+ */
 int gpamap_sim_set_slot(struct gpamap_sim *sim, const struct gpamap_sim_slot *slot);
-/* KVM_GET_DIRTY_LOG: read and clear. @bitmap: 1 bit per page, rounded up to 64.
- * -ENOENT: no slot or no log. */
+/* KVM_GET_DIRTY_LOG: read and clear. @bitmap: 1 bit per page, rounded up to 64. A log begins clean when
+ * LOG_DIRTY goes on, lives through moves, and ends with LOG_DIRTY off or a delete.
+ * -ENOENT: no slot or no log. -EINVAL: no such id or space. -EFAULT: @bitmap is NULL. */
 int gpamap_sim_get_dirty_log(struct gpamap_sim *sim, uint32_t slot, void *bitmap);
 
 /* --------------------------------------------------------------------------------- guests --- */
@@ -76,33 +90,61 @@ enum {
  * One step of a guest: at most one access by the functions below, then changes of its own state.
  * 0: go on with the next step. Any other value, which an access gave: return it unchanged, with the
  * state as before, so that the step is done again: an MMIO read that the caller answered then succeeds.
+ *
+ * A step may also end the run by itself: with a positive KVM_EXIT_* of which it has filled in the rest
+ * (exit_reason is set for it), or with a negative errno, which gpamap_sim_vcpu_run() then returns. Steps
+ * run on the thread that runs the vCPU, with nothing held, so they may call anything but run.
  */
 typedef int (*gpamap_sim_guest)(struct gpamap_sim_vcpu *vcpu, void *opaque);
 
-/* Make a vCPU that runs @guest. @flags: GPAMAP_SIM_EMULATED. */
+/* Make a vCPU that runs @guest. @flags: GPAMAP_SIM_EMULATED. Waits for a change of slots on its way.
+ * -EINVAL: other flags, or no guest. -EEXIST: the VM has a vCPU @id. -ENOMEM. */
 int gpamap_sim_vcpu_new(struct gpamap_sim *sim, unsigned id, unsigned flags, gpamap_sim_guest guest,
 			void *opaque, struct gpamap_sim_vcpu **ret);
 /* End it; it must not run and not be attached to a map. */
 void gpamap_sim_vcpu_free(struct gpamap_sim_vcpu *vcpu);
+/* Its id, as given when it was made. */
+unsigned gpamap_sim_vcpu_id(struct gpamap_sim_vcpu *vcpu);
 /* Its kvm_run. */
 struct kvm_run *gpamap_sim_vcpu_kvm_run(struct gpamap_sim_vcpu *vcpu);
-/* KVM_RUN: steps until an exit (0), or immediate_exit is set or a signal came (-EINTR). */
+/*
+ * KVM_RUN: steps until an exit (0), or until immediate_exit is set (-EINTR). By one thread at a time.
+ *
+ * A signal alone does not end it, so a handler or whoever kicks has to set immediate_exit, too; a simulated
+ * guest never sleeps but in a stretched step, so it is seen before the next step. As on x86, what the last
+ * exit broke off is completed first, even if immediate_exit is set: that touches guest memory, and may be
+ * another exit.
+ */
 int gpamap_sim_vcpu_run(struct gpamap_sim_vcpu *vcpu);
 /* Bring it under the gate; as gpamap_vcpu_attach(). */
 int gpamap_sim_vcpu_attach(struct gpamap *map, struct gpamap_sim_vcpu *vcpu,
 			   struct gpamap_vcpu **ret);
 
-/* Accesses of a guest's step, in address space 0; not across pages, but for loads and stores, which
- * are then done page by page as the emulator does. 0, or a value for the step to return:
- * KVM_EXIT_MMIO for data where there's no slot; KVM_EXIT_INTERNAL_ERROR for a fetch; and
- * KVM_EXIT_SHUTDOWN for a page-table walk. kvm_run has the details. */
+/*
+ * Accesses of a guest's step, in address space 0. 0, or a value for the step to return: an exit, with its
+ * details in kvm_run, or -EINTR: immediate_exit was set while the access waited for a slot that is INVALID.
+ * -EINVAL: misaligned, too long or across pages where that may not be; 0 bytes; beyond 2^64.
+ *
+ * What is not done by the hardware is done as KVM's emulator does it:
+ *  - KVM_EXIT_MMIO carries up to 8 bytes; longer accesses take several, one for each run.
+ *  - The answer to a read is what mmio.data holds at the next run. It is given to the access when the step
+ *    is done again, also if there's memory at its GPA by then.
+ *  - A write that has been an exit is not done again: it is the caller who did it, or did not.
+ *  - Pages are done one by one: if a part of the access found memory, that part is done, and stays done.
+ */
+
+/* Data: up to 4096 bytes, at any GPA. KVM_EXIT_MMIO where there's no slot, and for a store to a READONLY
+ * one. Aligned parts of 1, 2, 4 and 8 bytes are single-copy atomic. */
 int gpamap_sim_load(struct gpamap_sim_vcpu *vcpu, uint64_t gpa, void *buf, unsigned len);
 int gpamap_sim_store(struct gpamap_sim_vcpu *vcpu, uint64_t gpa, const void *buf, unsigned len);
-/* lock xadd of 8 aligned bytes. A KVM that emulates it on MMIO does a load and a plain store. */
+/* lock xadd of 8 aligned bytes. Where there's no memory to write to, it is a read and a plain write: one
+ * KVM_EXIT_MMIO each. */
 int gpamap_sim_xadd(struct gpamap_sim_vcpu *vcpu, uint64_t gpa, uint64_t add, uint64_t *old);
+/* Instructions, up to 4096 bytes within a page. No slot: KVM_EXIT_INTERNAL_ERROR (emulation failed). */
 int gpamap_sim_fetch(struct gpamap_sim_vcpu *vcpu, uint64_t gpa, void *buf, unsigned len);
+/* An entry of a page table, 8 aligned bytes. No slot: KVM_EXIT_SHUTDOWN. */
 int gpamap_sim_walk(struct gpamap_sim_vcpu *vcpu, uint64_t gpa, uint64_t *entry);
-/* hlt: an exit with KVM_EXIT_HLT. */
+/* hlt: KVM_EXIT_HLT; 0 when the step is done again. */
 int gpamap_sim_halt(struct gpamap_sim_vcpu *vcpu);
 
 /* ----------------------------------------------------------------------------- fault plans --- */
@@ -115,8 +157,14 @@ enum gpamap_sim_call {
 	GPAMAP_SIM_FLAGS,
 	GPAMAP_SIM_GET_DIRTY,
 };
-/* Let the @nth call (1: the next) of a kind fail with @error (positive errno), once or from then on.
- * A failing call changes nothing. @nth 0: no more. One rule per kind; ANY is a kind of its own. */
+/*
+ * Let the @nth call (1: the next) of a kind fail with @error (positive errno), once or from then on.
+ * A failing call changes nothing (a move: see gpamap_sim_set_slot()). @nth 0: no more. One rule per kind;
+ * ANY is a kind of its own. Where two rules meet, that of the call's own kind gives the errno. Any thread may
+ * call it, also while a call is under way.
+ *
+ * Calls that are refused before KVM can tell their kind, and those that change nothing, count as ANY alone.
+ */
 void gpamap_sim_fail(struct gpamap_sim *sim, enum gpamap_sim_call call, unsigned nth, int error,
 		     bool forever);
 /* How many calls of a kind there have been, failed ones included. */
@@ -129,7 +177,7 @@ enum gpamap_sim_step {
 	GPAMAP_SIM_IN_ACCESS,	/* between the look-up of a slot and the access to its memory */
 	GPAMAP_SIM_LEAVING_RUN, /* a guest was interrupted, run has not returned */
 };
-/* Sleep for @usec at every such step; 0: no more. */
+/* Sleep for @usec at every such step; 0: no more. Nothing cuts the sleep short. Any thread may call it. */
 void gpamap_sim_stretch(struct gpamap_sim *sim, enum gpamap_sim_step step, unsigned usec);
 
 #ifdef __cplusplus

@@ -72,7 +72,7 @@ struct gpamap {
 	struct gm_map map; /* under edit */
 	struct gm_msg msg; /* under edit */
 	pthread_cond_t txn_ended;
-	bool txn_open;       /* under edit */
+	bool txn_open;	     /* under edit */
 	pthread_t txn_owner; /* under edit */
 	struct gpamap_txn txn;
 
@@ -80,10 +80,10 @@ struct gpamap {
 	/* All under slots_lock, and by address space where they are arrays: */
 	struct gm_tree *views;
 	struct gm_slots *slots;
-	struct gm_windows *windows;         /* those of the commit on its way */
-	const struct gm_node **next_roots;  /* of its views */
-	struct gm_stale *stale;             /* of the views that it replaced */
-	uint64_t stamp;                     /* number of the last commit */
+	struct gm_windows *windows;	   /* those of the commit on its way */
+	const struct gm_node **next_roots; /* of its views */
+	struct gm_stale *stale;		   /* of the views that it replaced */
+	uint64_t stamp;			   /* number of the last commit */
 	bool broken;
 	struct gm_slot *strays; /* slots that the kernel has and nobody wants; see plan.h */
 	size_t nr_strays;
@@ -97,11 +97,11 @@ struct gm_commit {
 	struct gm_msg *msg;
 	struct gm_plan plan;
 	struct gm_plan_input in;
-	bool nothing_to_do;    /* no window was touched */
-	bool planned;          /* plan_make has succeeded; accept or reject is due */
-	struct gm_views *next; /* to be published */
-	struct gm_views *old;  /* what it replaced; set while published */
-	uint64_t *scratch;     /* for the dirty bits of the largest slot to be harvested */
+	bool nothing_to_do;	/* no window was touched */
+	bool planned;		/* plan_make has succeeded; accept or reject is due */
+	struct gm_views *next;	/* to be published */
+	struct gm_views *old;	/* what it replaced; set while published */
+	uint64_t *scratch;	/* for the dirty bits of the largest slot to be harvested */
 	struct gm_slot *strays; /* room for what a failed undo may leave */
 	size_t nr_strays;
 	size_t done; /* operations [0, done) of the plan have been done */
@@ -122,6 +122,8 @@ void gm_commit_cancel(struct gm_commit *c);
 int gm_commit_execute(struct gm_commit *c);
 
 /* map.c */
+/* The kernel has none of them any more. */
+void gm_forget_strays(struct gpamap *m);
 /* Release regions that nothing reaches any more. No lock held. */
 void gm_reap(struct gpamap *m);
 void gm_map_put(struct gpamap *m);

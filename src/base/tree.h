@@ -14,8 +14,12 @@
  *  T2  A node with stamp == tree->stamp is reachable from tree->root only, never from tree->base, and is
  *      changed in place.
  *  T3  Every node holds one reference on what its data names (type->ref, type->unref).
- *  T4  Nodes that the working version has replaced are on `stale`, those that it has made and dropped
- *      again are on `dead`; both keep their content until they are freed.
+ *  T4  Nodes of the base that the working version has replaced are on `stale`; nodes that it has made are
+ *      on `fresh`, those of them that it has dropped again marked `dead`. All keep their content, and
+ *      their reference, until the commit or abort: what an editor has seen in a transaction stays
+ *      readable and alive for the rest of it.
+ *  T5  stale_count is the length of `stale`; so base_count - stale_count nodes of the base are still
+ *      reachable from root, and no more than that can have to be copied.
  */
 #ifndef GM_BASE_TREE_H
 #define GM_BASE_TREE_H
@@ -34,8 +38,8 @@ struct gm_node {
 	uint64_t stamp;
 	struct gm_node *kid[2];
 	struct gm_node *link; /* fresh, stale or pool list */
-	int height;
-	bool dead;
+	int height;	      /* of a leaf: 1 */
+	bool dead;	      /* fresh, and dropped again */
 	_Alignas(8) unsigned char data[];
 };
 
@@ -62,7 +66,8 @@ struct gm_tree {
 	uint64_t stamp;
 	struct gm_node *fresh; /* made since the last commit or abort */
 	struct gm_node *stale; /* of the base, replaced since */
-	struct gm_node *pool;
+	size_t stale_count;
+	struct gm_node *pool; /* without content and reference */
 	size_t pool_count;
 };
 
@@ -70,7 +75,8 @@ void gm_tree_init(struct gm_tree *t, const struct gm_tree_type *type, const stru
 /* Free all nodes of all versions that are not handed out as stale. */
 void gm_tree_destroy(struct gm_tree *t);
 
-/* Make sure that the next @edits inserts and removals can't fail. -ENOMEM. */
+/* Make sure that the next @edits inserts and removals can't fail. The promise ends with a commit or abort.
+ * -ENOMEM. */
 int gm_tree_reserve(struct gm_tree *t, size_t edits);
 
 /* Insert an entry; @data is copied, and referenced. Entries may overlap, but (first, tag) must be unique:
@@ -79,10 +85,11 @@ int gm_tree_insert(struct gm_tree *t, struct gm_range range, uint64_t tag, const
 /* Remove the entry (@first, @tag). -ENOENT, -ENOMEM: unchanged. */
 int gm_tree_remove(struct gm_tree *t, uint64_t first, uint64_t tag);
 
-/* Has the working version been edited? */
+/* Has the working version been edited? True also where the edits have undone each other: what they made
+ * waits for a commit or abort. */
 static inline bool gm_tree_edited(const struct gm_tree *t)
 {
-	return t->root != t->base;
+	return t->root != t->base || t->fresh;
 }
 
 /* Make the working version the committed one. What it replaced goes to @ret, to be freed after a grace

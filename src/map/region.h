@@ -29,6 +29,7 @@
 #include "gpamap.h"
 #include "map/view.h"
 
+/* Regions on the way from a root, without it, to what stands below it. */
 #define GM_DEPTH_MAX 64
 
 struct gm_map;
@@ -64,20 +65,26 @@ struct gpamap_region {
 	uint64_t max_size;
 	unsigned root_of; /* with is_root: the address space */
 	struct gpamap_region *target;
-	struct gpamap_region *aliases;	  /* aliases of this region, by next_alias */
-	struct gpamap_region *next_alias; /* of the same target */
+	struct gpamap_region *aliases;	   /* aliases of this region, by next_alias */
+	struct gpamap_region *next_alias;  /* of the same target */
+	struct gpamap_region **alias_link; /* what points to this alias in its target's list */
 	const struct gpamap_mmio_ops *ops;
 	void *opaque;
 	void (*release)(void *opaque);
 	struct gm_region_state now;
 	struct gm_region_state was; /* valid while touched */
 	struct gm_tree children;    /* container: entries of struct gm_child, tag = seq */
-	bool touched;		    /* in the open transaction */
+	/* RAM, but internal: the plain mappings of it, by (GPA, address space); without data. */
+	struct gm_tree shown;
+	uint64_t walked;		 /* number of the last search that passed here (edit.c) */
+	struct gpamap_region *next_walk; /* its queue */
+	size_t pending;			 /* edits of shown to come (ranges.c); 0 outside */
+	bool touched;			 /* in the open transaction */
 	struct gpamap_region *next_touched;
 	struct gpamap_region *next_dead;
 	/* Pages found dirty and not yet fetched, 1 bit per page of max_size; made when logging is first
-	 * turned on. Any thread may set bits. */
-	_Atomic(uint64_t) *dirty;
+	 * turned on. Any thread may set bits, and look whether they are there. */
+	_Atomic(uint64_t) *_Atomic dirty;
 };
 
 struct gm_child {
@@ -97,13 +104,15 @@ struct gm_map {
 	struct gm_space *spaces;
 	uint64_t next_serial;
 	uint64_t next_seq;
+	uint64_t walks; /* searches made (edit.c) */
 	struct gpamap_region *touched;
 	_Atomic(struct gpamap_region *) dead; /* refs == 0, not yet released */
 };
 
 int gm_map_init(struct gm_map *map, const struct gm_alloc *alloc, unsigned spaces,
 		uint64_t page_size); /* -ENOMEM */
-/* All views must be freed; roots go, other regions die with their last reference. */
+/* All views must be freed; roots go, other regions die with their last reference. The struct must stay
+ * as long as any region does, since a region that dies goes on its list: gm_map_reap() still works. */
 void gm_map_destroy(struct gm_map *map);
 
 int gm_region_new(struct gm_map *map, const struct gpamap_region_desc *desc, struct gm_msg *msg,
@@ -157,7 +166,7 @@ void gm_edits_commit(struct gm_map *map);
 void gm_edits_abort(struct gm_map *map);
 
 /* Flatten the normalised @windows of @space again into @view, a tree of segments (flatten.c). -ENOMEM,
- * -E2BIG (nested too deep): abort the tree. */
+ * -E2BIG (nested too deep), -EPERM (guest_memfd below something read-only): abort the tree. */
 int gm_flatten(struct gm_map *map, unsigned space, const struct gm_windows *windows,
 	       struct gm_tree *view, struct gm_msg *msg);
 

@@ -41,7 +41,15 @@ struct gm_op {
 	struct gm_slot to;   /* create, move, flags: as it will be */
 };
 
-/* Operations in the order in which they are to be done: early, critical, late. */
+/* An id that changes hands with a plan: taken by it and free before, or free after it and taken before. */
+struct gm_plan_id {
+	uint32_t space;
+	uint32_t id;
+	bool fresh;
+};
+
+/* Operations in the order in which they are to be done: early, critical, late. They hold no references:
+ * after accept or reject, the regions that they name may be gone. */
 struct gm_plan {
 	const struct gm_alloc *alloc;
 	struct gm_op *ops;
@@ -50,7 +58,10 @@ struct gm_plan {
 	size_t nr_early;
 	size_t nr_critical;
 	size_t nr_late;
-	uint32_t merged; /* slots fewer by merging */
+	uint32_t merged;	/* slots fewer by merging */
+	struct gm_plan_id *ids; /* the planner's own, until accept or reject */
+	size_t nr_ids;
+	size_t ids_room;
 };
 
 struct gm_plan_input {

@@ -19,8 +19,11 @@
  *      (holds nest).
  *  G4  Whoever leaves while the gate is shut wakes the inhibitor after it has cleared busy.
  *  G5  immediate_exit is set to GM_KICKED by the inhibitor and taken back by the pass's owner only after
- *      KVM_RUN has returned and before busy is cleared, or at the next leave. The value 1 is the
- *      application's, and is never overwritten nor cleared.
+ *      KVM_RUN has returned and before busy is cleared, or at the next leave, or when it wakes at the gate.
+ *      The value 1 is the application's, and is never overwritten nor cleared.
+ *  G6  A thread may be inside by several passes and holds, and give them back in any order. One that is
+ *      added while the gate is shut is either seen by the inhibitor's next look at all of them, or was
+ *      added after that look, which then saw the ones that the thread had before.
  */
 #ifndef GM_SYNC_GATE_H
 #define GM_SYNC_GATE_H
@@ -43,34 +46,42 @@ struct gm_gate;
 struct gm_pass {
 	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) busy; /* depth of holds */
 	_Atomic(bool) kicked;
-	_Atomic(uintptr_t) owner; /* pthread_self() of the thread bound to it */
-	_Atomic(pid_t) tid;
-	struct gm_gate *gate;
+	_Atomic(bool) fenced;		  /* its owner is known to use full fences */
+	_Atomic(pid_t) owner;		  /* kernel's id of the thread bound to it; 0: none yet */
+	struct gm_gate *gate;		  /* constant, as are the next two */
 	_Atomic(uint8_t) *immediate_exit; /* in kvm_run; NULL: nothing to set */
-	_Alignas(GM_CACHE_LINE) unsigned id;
-	struct gm_pass *next; /* under gate->lock */
+	unsigned id;
+	/* Second line: under gate->lock. */
+	_Alignas(GM_CACHE_LINE) struct gm_pass *next;
 	struct gm_pass *prev;
+	uint64_t round; /* when it was last kicked */
+	bool owed;	/* a signal that could not be sent */
 };
 
-/* A thread inside the gate that is no vCPU. Claimed by compare-and-swap on owner while it is inside. */
+/* A thread inside the gate that is no vCPU. */
 struct gm_holder {
-	_Alignas(GM_CACHE_LINE) _Atomic(uintptr_t) owner;
-	_Atomic(uint32_t) busy;
-	_Atomic(pid_t) tid;
+	_Alignas(GM_CACHE_LINE) _Atomic(pid_t) owner; /* it is inside; 0: the record is free */
+	uint32_t depth;				      /* the owner's */
 };
 
 struct gm_gate {
 	/* First line: read by all, written when the gate moves. */
 	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t)
 		shut; /* a futex: 0 open, 1 shut, 2 shut and broken */
-	bool membarrier;
+	_Atomic(bool) membarrier;
 	int kick_signal;
-	/* Second: what leaving threads write while it is shut. */
+	_Atomic(uint32_t) crowd; /* threads that wait for a free holder */
+	/* Second: what threads write that leave while it is shut, or had to wait. */
 	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) left; /* a futex: counts leaves */
+	_Atomic(uint32_t) waiting; /* a futex: threads that had to wait and are not in yet */
+	_Atomic(uint32_t) freed;   /* a futex: counts holders that became free for the crowd */
 	/* Third: the inhibitor's. */
 	_Alignas(GM_CACHE_LINE) pthread_mutex_t lock; /* the list of passes; held for short */
 	struct gm_pass *passes;
-	pthread_mutex_t inhibitor; /* held from shut to open */
+	_Atomic(uint32_t)
+		inhibitor; /* a futex: id of the thread that has it, from shut to open; or 0 */
+	_Atomic(uint32_t) inhibitors_waiting;
+	uint64_t round; /* the inhibitor's: counts the times it was shut */
 	_Atomic(uint64_t) kicks;
 	struct gm_holder holders[GM_HOLDERS];
 };
@@ -90,12 +101,14 @@ void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *im
 void gm_pass_destroy(struct gm_pass *p);
 
 /* Pass in. Waits while the gate is shut, unless this thread is inside already. -ENOTRECOVERABLE: broken.
- * -EINVAL: the kick signal is blocked in this thread. */
+ * -EINVAL: the kick signal is blocked in this thread. -EDEADLK: this thread holds it shut. */
 int gm_pass_enter(struct gm_pass *p);
-/* Pass out. Takes back a kick of ours. Returns true if there was one since enter. */
+/* Pass out. Where that is the last hold of @p: takes back a kick of ours, and returns true if there was
+ * one since enter. */
 bool gm_pass_leave(struct gm_pass *p);
 
-/* The same for a thread that is no vCPU. -EAGAIN never: if all holders are taken, it waits for one. */
+/* The same for a thread that is no vCPU. If all holders are taken, it waits for one; a leave without an
+ * enter does nothing. */
 int gm_gate_enter(struct gm_gate *g);
 void gm_gate_leave(struct gm_gate *g);
 
@@ -105,8 +118,8 @@ bool gm_gate_inside(struct gm_gate *g);
 /*
  * Shut the gate and wait until all are out. @deadline_ns is on CLOCK_MONOTONIC. *@kicked counts the vCPUs
  * that were kicked; *@start is the CLOCK_MONOTONIC time in ns just before the first could be held.
- * -ETIMEDOUT: it is open again, *@stuck says who. -EDEADLK: this thread is inside. If the gate is broken
- * already, it is shut and empty: 0 at once.
+ * -ETIMEDOUT: it is open again, *@stuck says who (also: the inhibitor that would not end). -EDEADLK: this
+ * thread is inside, or holds it shut. If the gate is broken already, it is shut and empty: 0 at once.
  */
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
 		 struct gm_stuck *stuck);

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The front door. Meson does the work; this installs what it needs, and says what is to be run.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+# How long `make soak` lasts, in seconds.
+SOAK_SECONDS ?= 1800
+# How long each strategy of `make demo` lasts.
+DEMO_SECONDS ?= 3
+
+.PHONY: all deps demo check bench soak format check-format install clean help
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+help:
+	@echo 'make               build the library, build/gpamap, build/hello, build/bench and the tests'
+	@echo 'make demo          ten seconds of torture: a guest on memory that changes under it'
+	@echo 'make check         all tests, in several builds; the last line counts them'
+	@echo 'make bench         the benchmarks, as a table and as build/bench.json'
+	@echo 'make soak          long random tests and torture: SOAK_SECONDS=$(SOAK_SECONDS)'
+	@echo 'make format        let clang-format have its way; make check-format only looks'
+	@echo 'make install       to PREFIX=$(PREFIX), under DESTDIR if it is given'
+	@echo 'make deps          install what is missing (Debian, Ubuntu)'
+	@echo 'make clean         remove all that was built'
+
+deps:
+	@sh scripts/install-deps
+
+$(BUILD)/build.ninja: | deps
+	@meson setup $(BUILD) --prefix=$(PREFIX)
+
+demo: all
+	@$(BUILD)/gpamap torture --seconds $(DEMO_SECONDS)
+
+check: deps
+	@python3 scripts/check
+
+bench: all
+	@$(BUILD)/bench all --json $(BUILD)/bench.json
+
+soak: all
+	@python3 scripts/soak $(BUILD) $(SOAK_SECONDS)
+
+format: deps
+	@python3 tests/house/format.py
+
+check-format: deps
+	@python3 tests/house/check.py format .
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	@rm -rf $(BUILD) build-check tests/house/__pycache__

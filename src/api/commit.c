@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Commit: from a transaction to the new map, or to an error and the old one. And the preview of it. */
+#include <errno.h>
+#include <string.h>
+
+#include "api/impl.h"
+#include "base/trace.h"
+#include "ops/dirty.h"
+
+struct gpamap_plan {
+	struct gm_alloc alloc;
+	size_t n;
+	struct gpamap_op op[];
+};
+
+/* Logging that ends forgets what was not fetched. */
+static void forget_unlogged(struct gpamap *m)
+{
+	for (struct gpamap_region *r = m->map.touched; r; r = r->next_touched) {
+		if (r->was.log && !r->now.log)
+			gm_dirty_clear(r, m->map.page_size);
+	}
+}
+
+/* All is done in the kernel: let the map follow. Can't fail. */
+static void accept(struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
+	uint32_t slots = 0;
+
+	if (!c->nothing_to_do)
+		gm_plan_accept(&c->plan, &c->in);
+	for (unsigned i = 0; i < m->nr_spaces; i++) {
+		gm_tree_commit(&m->views[i], &m->stale[i]);
+		slots += m->slots[i].ids.nr_taken;
+	}
+	m->stamp++;
+	if (m->broken) {
+		m->broken = false;
+		gm_forget_strays(m);
+		atomic_store(&m->counters.broken, false);
+	}
+	atomic_store(&m->counters.slots, slots);
+	atomic_fetch_add(&m->counters.commits, 1);
+	atomic_fetch_add(&m->counters.merges, c->plan.merged);
+	if (c->report.gate_shut)
+		atomic_fetch_add(&m->counters.gate_shut, 1);
+	pthread_mutex_lock(&m->edit);
+	forget_unlogged(m);
+	gm_edits_commit(&m->map);
+	pthread_mutex_unlock(&m->edit);
+}
+
+/* Free what the old map held, when no reader can be there any more (P5). */
+static void retire(struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
+
+	if (c->old)
+		gm_synchronize();
+	for (unsigned i = 0; i < m->nr_spaces; i++)
+		gm_stale_free(&m->stale[i]);
+	gm_free(&m->alloc, c->old);
+	gm_free(&m->alloc, c->scratch);
+	gm_free(&m->alloc, c->strays);
+	gm_plan_destroy(&c->plan);
+}
+
+static void end_txn(struct gpamap *m)
+{
+	pthread_mutex_lock(&m->edit);
+	m->txn_open = false;
+	pthread_cond_signal(&m->txn_ended);
+	pthread_mutex_unlock(&m->edit);
+}
+
+static int refuse(struct gpamap_txn *txn, int err)
+{
+	if (!txn->msg.text[0])
+		gm_fail(&txn->msg, err, "%s", strerror(-err));
+	return err;
+}
+
+static int start(struct gpamap_txn *txn)
+{
+	txn->msg.text[0] = '\0';
+	txn->is_stuck = false;
+	if (gm_gate_inside(&txn->map->gate))
+		return gm_fail(&txn->msg, -EDEADLK, "commit from inside the gate: leave it first");
+	return 0;
+}
+
+static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
+		  struct gm_commit *c)
+{
+	struct gpamap *m = txn->map;
+	int err = gm_commit_prepare(c, m, opt ? opt->flags : 0, &txn->msg);
+
+	c->timeout_ms = opt && opt->timeout_ms ? opt->timeout_ms : m->timeout_ms;
+	if (!err && !c->nothing_to_do)
+		err = gm_commit_execute(c);
+	if (err) {
+		gm_commit_cancel(c);
+		atomic_fetch_add(&m->counters.failed, 1);
+		if (err == -ETIMEDOUT) {
+			txn->is_stuck = true;
+			txn->stuck = c->stuck;
+		}
+		return err;
+	}
+	c->report.early = (uint32_t)c->plan.nr_early;
+	c->report.critical = (uint32_t)c->plan.nr_critical;
+	c->report.late = (uint32_t)c->plan.nr_late;
+	accept(c);
+	retire(c);
+	return 0;
+}
+
+int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
+		  struct gpamap_commit_report *ret)
+{
+	struct gpamap *m = txn->map;
+	struct gm_commit c;
+	int err = start(txn);
+
+	if (err)
+		return err;
+	gm_trace1(commit_begin, m);
+	pthread_mutex_lock(&m->slots_lock);
+	err = commit(txn, opt, &c);
+	pthread_mutex_unlock(&m->slots_lock);
+	gm_trace2(commit_end, m, err);
+	if (err) {
+		gm_reap(m);
+		return refuse(txn, err);
+	}
+	if (ret)
+		*ret = c.report;
+	end_txn(m);
+	gm_reap(m);
+	return 0;
+}
+
+static struct gpamap_op op_as_data(const struct gm_op *op)
+{
+	const struct gm_slot *s = op->kind == GM_OP_DELETE ? &op->from : &op->to;
+
+	return (struct gpamap_op){
+		.phase = (enum gpamap_phase)op->phase,
+		.kind = (enum gpamap_op_kind)op->kind,
+		.space = s->space,
+		.slot = s->id,
+		.gpa = s->gpa.first,
+		.size = gm_range_size(s->gpa),
+		.old_gpa = op->kind == GM_OP_MOVE ? op->from.gpa.first : s->gpa.first,
+		.hva = (void *)(uintptr_t)s->hva,
+		.readonly = s->flags & GM_SLOT_READONLY,
+		.log = s->flags & GM_SLOT_LOG,
+	};
+}
+
+static int plan_as_data(struct gpamap *m, const struct gm_plan *plan, struct gpamap_plan **ret)
+{
+	struct gpamap_plan *p =
+		gm_calloc(&m->alloc, 1, sizeof(*p) + plan->n * sizeof(struct gpamap_op));
+
+	if (!p)
+		return -ENOMEM;
+	p->alloc = m->alloc;
+	p->n = plan->n;
+	for (size_t i = 0; i < plan->n; i++)
+		p->op[i] = op_as_data(&plan->ops[i]);
+	*ret = p;
+	return 0;
+}
+
+int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_plan **ret)
+{
+	struct gpamap *m = txn->map;
+	struct gm_commit c;
+	int err = start(txn);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&m->slots_lock);
+	err = gm_commit_prepare(&c, m, commit_flags, &txn->msg);
+	if (!err)
+		err = plan_as_data(m, &c.plan, ret);
+	gm_commit_cancel(&c);
+	pthread_mutex_unlock(&m->slots_lock);
+	gm_reap(m);
+	return err ? refuse(txn, err) : 0;
+}
+
+size_t gpamap_plan_count(const struct gpamap_plan *plan)
+{
+	return plan->n;
+}
+
+const struct gpamap_op *gpamap_plan_op(const struct gpamap_plan *plan, size_t i)
+{
+	return i < plan->n ? &plan->op[i] : NULL;
+}
+
+void gpamap_plan_free(struct gpamap_plan *plan)
+{
+	if (plan) {
+		struct gm_alloc alloc = plan->alloc;
+
+		gm_free(&alloc, plan);
+	}
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The part of a commit that touches the kernel: early, critical, late, and the way back (P1, P2, P3).
+ *
+ *     running --early--> running --shut, harvest--> held --critical, publish--> held
+ *        ^                                                                       | open
+ *        +---------------------------------- done <------------------- late --- running
+ *
+ *     any failure: take back what is done, newest first; what was done while held is taken back while held
+ *     an undo that fails: held, broken
+ *
+ * Invariants:
+ *  X1  Operations [0, done) of the plan have been done, the others have not.
+ *  X2  A critical operation is done or undone only while the gate is shut.
+ *  X3  The published views are the old ones until all critical operations are done, and the new ones
+ *      from before the gate opens again until this commit ends or begins to undo.
+ *  X4  Once an undo has failed, every operation that stays done is accounted for: its old slot is
+ *      marked missing in the table, its new one is a stray. A later commit starts from there.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "api/impl.h"
+#include "base/trace.h"
+#include "ops/dirty.h"
+
+static int slot_op(struct gm_commit *c, const struct gm_op *op)
+{
+	struct gpamap *m = c->m;
+
+	atomic_fetch_add_explicit(&m->counters.slot_ioctls, 1, memory_order_relaxed);
+	gm_trace3(slot_op, op->kind, op->kind == GM_OP_DELETE ? op->from.id : op->to.id, op->phase);
+	return m->backend->ops->slot(m->backend, op);
+}
+
+static int failed_op(struct gm_commit *c, const struct gm_op *op, int err)
+{
+	static const char *const verbs[] = {"", "create", "delete", "move", "set the flags of"};
+	const struct gm_slot *s = op->kind == GM_OP_DELETE ? &op->from : &op->to;
+
+	return gm_fail(c->msg, err, "can't %s slot %u of space %u at 0x%llx, size 0x%llx: %s",
+		       verbs[op->kind], s->id, s->space, (unsigned long long)s->gpa.first,
+		       (unsigned long long)gm_range_size(s->gpa), strerror(-err));
+}
+
+static int do_until(struct gm_commit *c, size_t end)
+{
+	for (; c->done < end; c->done++) {
+		const struct gm_op *op = &c->plan.ops[c->done];
+		int err = slot_op(c, op);
+
+		if (err)
+			return failed_op(c, op, err);
+	}
+	return 0;
+}
+
+static int name_stuck(struct gm_commit *c)
+{
+	if (c->stuck.is_vcpu)
+		return gm_fail(c->msg, -ETIMEDOUT,
+			       "vCPU %u (thread %d) did not come out of the gate within %u ms",
+			       c->stuck.id, (int)c->stuck.tid, c->timeout_ms);
+	return gm_fail(c->msg, -ETIMEDOUT,
+		       "an ioctl of thread %d did not come out of the gate within %u ms",
+		       (int)c->stuck.tid, c->timeout_ms);
+}
+
+static int shut(struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
+	uint64_t start = 0;
+	unsigned kicked = 0;
+	int err = gm_gate_shut(&m->gate, gm_now_ns() + c->timeout_ms * UINT64_C(1000000), &kicked,
+			       &start, &c->stuck);
+
+	c->report.kicked += kicked;
+	if (err == -ETIMEDOUT) {
+		atomic_fetch_add(&m->counters.timeouts, 1);
+		return name_stuck(c);
+	}
+	if (err)
+		return gm_fail(c->msg, err, "the gate can't be shut: %s", strerror(-err));
+	c->shut = true;
+	if (!c->report.gate_shut) {
+		c->report.gate_shut = true;
+		c->blackout_start = start;
+	}
+	gm_trace1(gate_shut, kicked);
+	return 0;
+}
+
+static void open(struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
+
+	c->shut = false;
+	gm_gate_open(&m->gate);
+	c->report.blackout_ns = gm_now_ns() - c->blackout_start;
+	gm_trace1(gate_open, c->report.blackout_ns);
+}
+
+static void publish(struct gm_commit *c)
+{
+	c->old = gm_views_set(&c->m->publish, c->next);
+	c->next = NULL;
+}
+
+static void unpublish(struct gm_commit *c)
+{
+	if (!c->old)
+		return;
+	c->next = gm_views_set(&c->m->publish, c->old);
+	c->old = NULL;
+	/* Nobody may be reading the next view when it is thrown away. */
+	gm_synchronize();
+}
+
+/* Read the last dirty bits of the slots that go, now that no vCPU writes (P4). An undo that brings such a
+ * slot back needs nothing: its bits are kept by region, and will be reported from there. */
+static int harvest(struct gm_commit *c)
+{
+	size_t first = c->plan.nr_early;
+
+	for (size_t i = first; i < first + c->plan.nr_critical; i++) {
+		const struct gm_op *op = &c->plan.ops[i];
+		int err;
+
+		if (op->kind != GM_OP_DELETE || !(op->from.flags & GM_SLOT_LOG))
+			continue;
+		err = gm_dirty_harvest(c->m->backend, &op->from, c->scratch);
+		if (err)
+			return gm_fail(c->msg, err, "can't read the dirty log of slot %u: %s",
+				       op->from.id, strerror(-err));
+	}
+	return 0;
+}
+
+static int critical(struct gm_commit *c)
+{
+	int err = shut(c);
+
+	if (!err)
+		err = harvest(c);
+	if (!err)
+		err = do_until(c, c->plan.nr_early + c->plan.nr_critical);
+	return err;
+}
+
+static struct gm_op inverse(const struct gm_op *op)
+{
+	static const enum gm_op_kind kinds[] = {
+		[GM_OP_CREATE] = GM_OP_DELETE,
+		[GM_OP_DELETE] = GM_OP_CREATE,
+		[GM_OP_MOVE] = GM_OP_MOVE,
+		[GM_OP_FLAGS] = GM_OP_FLAGS,
+	};
+
+	return (struct gm_op){
+		.phase = op->phase, .kind = kinds[op->kind], .from = op->to, .to = op->from};
+}
+
+/* Is @s one of the strays that the map had before? Then it is forgotten. */
+static bool drop_stray(struct gm_commit *c, const struct gm_slot *s)
+{
+	for (size_t i = 0; i < c->nr_strays; i++) {
+		if (c->strays[i].space != s->space || c->strays[i].id != s->id)
+			continue;
+		gm_region_unref(c->strays[i].region);
+		c->strays[i] = c->strays[--c->nr_strays];
+		return true;
+	}
+	return false;
+}
+
+/* Account for an operation that is done and can't be undone (X4). A stray keeps its memory from being
+ * released, since the kernel still has it (P5). */
+static void leave_behind(struct gm_commit *c, const struct gm_op *op)
+{
+	if (op->kind != GM_OP_CREATE && !drop_stray(c, &op->from)) {
+		const struct gm_slots *slots = &c->m->slots[op->from.space];
+		const struct gm_node *node = gm_tree_find(slots->tree.base, op->from.gpa.first, 0);
+
+		if (node)
+			gm_slot_of(node)->missing = true;
+	}
+	if (op->kind != GM_OP_DELETE) {
+		gm_region_ref(op->to.region);
+		c->strays[c->nr_strays++] = op->to;
+	}
+}
+
+/* The guest may have written where a log was lost with @op or with its undo, after whatever was read from it.
+ * Which pages can't be told any more, so all are reported (P4). */
+static void keep_dirty(struct gm_commit *c, const struct gm_op *op)
+{
+	const struct gm_slot *s = op->kind == GM_OP_CREATE ? &op->to : &op->from;
+
+	if ((op->kind == GM_OP_CREATE || op->kind == GM_OP_FLAGS) && (s->flags & GM_SLOT_LOG))
+		gm_dirty_mark(s->region, c->m->map.page_size, s->offset, gm_range_size(s->gpa));
+}
+
+/* Take back all that is done, or, if vCPUs are inside and must not be, leave it all as it is. Returns false if
+ * something had to be left behind. */
+static bool undo_ops(struct gm_commit *c, bool may)
+{
+	bool clean = true;
+
+	while (c->done > 0) {
+		const struct gm_op *op = &c->plan.ops[--c->done];
+		struct gm_op back = inverse(op);
+
+		if (may) {
+			int err = slot_op(c, &back);
+
+			atomic_fetch_add(&c->m->counters.undone, 1);
+			keep_dirty(c, op);
+			if (!err)
+				continue;
+		}
+		leave_behind(c, op);
+		clean = false;
+	}
+	return clean;
+}
+
+/* The map is broken from here on: what the kernel has is in the table and the strays. */
+static int wreck(struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
+	char why[160];
+
+	/* Early and late undos fail with the gate open. Whoever is inside has been asked to come out. */
+	if (!c->shut)
+		shut(c);
+	gm_gate_break(&m->gate);
+	gm_free(&m->alloc, m->strays);
+	m->strays = c->strays;
+	m->nr_strays = c->nr_strays;
+	c->strays = NULL;
+	m->broken = true;
+	atomic_store(&m->counters.broken, true);
+	strncpy(why, c->msg->text, sizeof(why) - 1);
+	why[sizeof(why) - 1] = '\0';
+	return gm_fail(c->msg, -ENOTRECOVERABLE, "%s; and undoing failed: the gate stays shut",
+		       why);
+}
+
+static int undo(struct gm_commit *c, int err)
+{
+	struct gpamap *m = c->m;
+	const struct gm_msg first = *c->msg;
+	bool clean, may = true;
+
+	/* A late operation failed: the critical ones can be taken back only behind a shut gate (X2). */
+	if (!c->shut && c->done > c->plan.nr_early && c->plan.nr_critical)
+		may = shut(c) == 0;
+	*c->msg = first;
+	for (c->nr_strays = 0; c->nr_strays < m->nr_strays; c->nr_strays++)
+		c->strays[c->nr_strays] = m->strays[c->nr_strays];
+	clean = undo_ops(c, may);
+	unpublish(c);
+	if (!clean)
+		return wreck(c);
+	if (m->broken) {
+		/* Not open, but no longer shut by this thread: the next commit must be able to. */
+		if (c->shut)
+			gm_gate_break(&m->gate);
+		return gm_fail(c->msg, -ENOTRECOVERABLE, "the map is still broken: %.200s",
+			       first.text);
+	}
+	if (c->shut)
+		open(c);
+	return err;
+}
+
+int gm_commit_execute(struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
+	int err = do_until(c, c->plan.nr_early);
+
+	if (!err && (c->plan.nr_critical || m->broken))
+		err = critical(c);
+	if (!err) {
+		publish(c);
+		if (c->shut && !m->broken)
+			open(c);
+		err = do_until(c, c->plan.n);
+	}
+	if (err)
+		return undo(c, err);
+	if (m->broken)
+		open(c);
+	return 0;
+}

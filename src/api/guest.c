@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What touches the guest: vCPUs, the gate for other threads, access, dirty pages. */
+#include <errno.h>
+#include <string.h>
+
+#include "api/impl.h"
+#include "gpamap-sim.h"
+#include "ops/access.h"
+#include "ops/dirty.h"
+
+static int attach(struct gpamap *m, int err, const struct gm_engine *engine, unsigned id,
+		  struct gpamap_vcpu **ret)
+{
+	struct gm_msg msg = {""};
+
+	if (err)
+		gm_fail(&msg, err, "vCPU %u is not of this map's sort of VM", id);
+	else
+		err = gm_vcpu_new(m, &m->gate, engine, id, &m->alloc, &msg, ret);
+	return err ? gm_map_fail(m, err, &msg) : 0;
+}
+
+int gpamap_vcpu_attach(struct gpamap *m, int vcpu_fd, struct kvm_run *run, unsigned id,
+		       struct gpamap_vcpu **ret)
+{
+	struct gm_engine engine;
+	int err = gm_kvm_engine(m->backend, vcpu_fd, run, &engine);
+
+	return attach(m, err, &engine, id, ret);
+}
+
+int gpamap_sim_vcpu_attach(struct gpamap *m, struct gpamap_sim_vcpu *vcpu, struct gpamap_vcpu **ret)
+{
+	struct gm_engine engine;
+	int err = gm_sim_engine(m->backend, vcpu, &engine);
+
+	return attach(m, err, &engine, gpamap_sim_vcpu_id(vcpu), ret);
+}
+
+void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu)
+{
+	gm_vcpu_free(vcpu);
+}
+
+int gpamap_enter(struct gpamap *m)
+{
+	return gm_gate_enter(&m->gate);
+}
+
+void gpamap_leave(struct gpamap *m)
+{
+	gm_gate_leave(&m->gate);
+}
+
+static int access_guest(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len,
+			bool is_write)
+{
+	bool reap = false;
+	int err = gm_access(&m->publish, m->map.page_size, space, gpa, buf, len, is_write, &reap);
+
+	if (reap)
+		gm_reap(m);
+	return err;
+}
+
+int gpamap_read(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len)
+{
+	return access_guest(m, space, gpa, buf, len, false);
+}
+
+int gpamap_write(struct gpamap *m, unsigned space, uint64_t gpa, const void *buf, size_t len)
+{
+	/* Not written to: is_write only reads it. */
+	return access_guest(m, space, gpa, (void *)buf, len, true);
+}
+
+int gpamap_vcpu_mmio(struct gpamap_vcpu *vcpu, unsigned space)
+{
+	struct gm_mmio mmio;
+	int err = gm_engine_mmio(&vcpu->engine, &mmio);
+
+	if (err)
+		return err;
+	return access_guest(vcpu->map, space, mmio.gpa, mmio.data, mmio.len, mmio.is_write);
+}
+
+int gpamap_lookup(struct gpamap *m, unsigned space, uint64_t gpa, struct gpamap_segment *ret)
+{
+	return gm_lookup(&m->publish, space, gpa, ret);
+}
+
+/* Bring what the slots of @r have logged to the bits of @r. */
+static int sync_dirty(struct gpamap *m, struct gpamap_region *r)
+{
+	struct gm_range all = {0, UINT64_MAX};
+	uint64_t *scratch = NULL;
+	size_t words = 0;
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < m->nr_spaces; i++) {
+		gm_tree_for_each (node, m->slots[i].tree.base, all) {
+			const struct gm_slot *s = gm_slot_of(node);
+			size_t need = gm_dirty_words(s, m->map.page_size);
+
+			if (s->region != r || !(s->flags & GM_SLOT_LOG) || s->missing)
+				continue;
+			if (need > words) {
+				gm_free(&m->alloc, scratch);
+				scratch = gm_calloc(&m->alloc, need, sizeof(*scratch));
+				words = scratch ? need : 0;
+			}
+			err = scratch ? gm_dirty_harvest(m->backend, s, scratch) : -ENOMEM;
+			if (err)
+				break;
+		}
+	}
+	gm_free(&m->alloc, scratch);
+	return err;
+}
+
+static int check_fetch(struct gpamap *m, struct gpamap_region *r, uint64_t offset, uint64_t size,
+		       struct gm_msg *msg)
+{
+	const struct gm_region_state *s;
+	uint64_t most;
+	bool logged;
+
+	if (r->map != &m->map)
+		return gm_fail(msg, -EXDEV, "the region belongs to another map");
+	if (gm_gate_inside(&m->gate))
+		return gm_fail(msg, -EDEADLK, "fetch from inside the gate: leave it first");
+	pthread_mutex_lock(&m->edit);
+	s = r->touched ? &r->was : &r->now;
+	logged = s->log;
+	most = r->resizable ? r->max_size : s->size;
+	pthread_mutex_unlock(&m->edit);
+	if (!logged)
+		return gm_fail(msg, -ENODATA, "region \"%s\" is not logged", r->name);
+	if ((offset | size) & (m->map.page_size - 1))
+		return gm_fail(msg, -EINVAL,
+			       "offset 0x%llx or size 0x%llx is no multiple of 0x%llx",
+			       (unsigned long long)offset, (unsigned long long)size,
+			       (unsigned long long)m->map.page_size);
+	if (!size || offset > most || size > most - offset)
+		return gm_fail(msg, -ERANGE, "0x%llx bytes at 0x%llx are not in region \"%s\"",
+			       (unsigned long long)size, (unsigned long long)offset, r->name);
+	return 0;
+}
+
+int gpamap_dirty_fetch(struct gpamap *m, struct gpamap_region *r, uint64_t offset, uint64_t size,
+		       uint64_t *bitmap)
+{
+	uint64_t page = m->map.page_size;
+	struct gm_msg msg = {""};
+	int err = check_fetch(m, r, offset, size, &msg);
+
+	if (err)
+		return gm_map_fail(m, err, &msg);
+	pthread_mutex_lock(&m->slots_lock);
+	err = sync_dirty(m, r);
+	pthread_mutex_unlock(&m->slots_lock);
+	if (err) {
+		gm_fail(&msg, 0, "can't read a dirty log: %s", strerror(-err));
+		return gm_map_fail(m, err, &msg);
+	}
+	gm_dirty_take(r, offset / page, size / page, bitmap);
+	return 0;
+}

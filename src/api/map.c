@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Maps: making, ending, and what can be asked of them. */
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "api/impl.h"
+#include "gpamap-sim.h"
+
+#define DEFAULT_TIMEOUT_MS 5000
+#define DEFAULT_MAX_SLOT_SIZE (UINT64_C(1) << 30)
+
+static struct gm_alloc alloc_of(const struct gpamap_options *opt)
+{
+	if (!opt->alloc)
+		return gm_alloc_default;
+	return (struct gm_alloc){opt->alloc, opt->free, opt->alloc_opaque};
+}
+
+static int check_options(const struct gpamap_options *opt, const struct gm_caps *caps,
+			 struct gm_msg *msg)
+{
+	uint64_t max = opt->max_slot_size;
+
+	if (opt->flags & ~(unsigned)GPAMAP_NO_MEMBARRIER)
+		return gm_fail(msg, -EINVAL, "unknown flags 0x%x in the options", opt->flags);
+	if (opt->spaces > caps->nr_spaces)
+		return gm_fail(msg, -ENOTSUP, "%u address spaces asked for, this VM has %u",
+			       opt->spaces, caps->nr_spaces);
+	if (max && (max < caps->page_size || (max & (max - 1))))
+		return gm_fail(msg, -EINVAL,
+			       "max_slot_size 0x%llx is no power of two of at least a page",
+			       (unsigned long long)max);
+	if (opt->kick_signal < 0 || opt->kick_signal > 64)
+		return gm_fail(msg, -EINVAL, "kick_signal %d is no signal", opt->kick_signal);
+	return 0;
+}
+
+/* Everything that is an array over the address spaces. On failure free_spaces() takes back what there is. */
+static int make_spaces(struct gpamap *m, const struct gpamap_options *opt)
+{
+	const struct gm_caps *caps = &m->backend->caps;
+	uint32_t most =
+		opt->max_slots && opt->max_slots < caps->nr_slots ? opt->max_slots : caps->nr_slots;
+	unsigned n = m->nr_spaces;
+
+	m->views = gm_calloc(&m->alloc, n, sizeof(*m->views));
+	m->slots = gm_calloc(&m->alloc, n, sizeof(*m->slots));
+	m->windows = gm_calloc(&m->alloc, n, sizeof(*m->windows));
+	m->next_roots = gm_calloc(&m->alloc, n, sizeof(*m->next_roots));
+	m->stale = gm_calloc(&m->alloc, n, sizeof(*m->stale));
+	if (!m->views || !m->slots || !m->windows || !m->next_roots || !m->stale)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		gm_tree_init(&m->views[i], &gm_seg_type, &m->alloc);
+		gm_tree_init(&m->slots[i].tree, &gm_slot_type, &m->alloc);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		int err = gm_ids_init(&m->slots[i].ids, &m->alloc, caps->nr_slots, most);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void free_spaces(struct gpamap *m)
+{
+	for (unsigned i = 0; m->views && m->slots && i < m->nr_spaces; i++) {
+		if (!m->views[i].type)
+			continue;
+		gm_tree_destroy(&m->views[i]);
+		gm_tree_destroy(&m->slots[i].tree);
+		gm_ids_destroy(&m->slots[i].ids);
+	}
+	gm_free(&m->alloc, m->views);
+	gm_free(&m->alloc, m->slots);
+	gm_free(&m->alloc, m->windows);
+	gm_free(&m->alloc, m->next_roots);
+	gm_free(&m->alloc, m->stale);
+}
+
+static int make_views(struct gpamap *m)
+{
+	struct gm_views *v =
+		gm_calloc(&m->alloc, 1, sizeof(*v) + m->nr_spaces * sizeof(v->root[0]));
+
+	if (!v)
+		return -ENOMEM;
+	v->nr_spaces = m->nr_spaces;
+	gm_views_set(&m->publish, v);
+	return 0;
+}
+
+static struct gpamap *alloc_map(const struct gm_alloc *alloc)
+{
+	void *raw = gm_calloc(alloc, 1, sizeof(struct gpamap) + GM_CACHE_LINE);
+	struct gpamap *m;
+
+	if (!raw)
+		return NULL;
+	m = (struct gpamap *)(((uintptr_t)raw + GM_CACHE_LINE - 1) &
+			      ~(uintptr_t)(GM_CACHE_LINE - 1));
+	m->raw = raw;
+	m->alloc = *alloc;
+	return m;
+}
+
+/* Ends when the handle and every region is gone (A4). */
+void gm_map_put(struct gpamap *m)
+{
+	struct gm_alloc alloc = m->alloc;
+
+	if (atomic_fetch_sub(&m->refs, 1) != 1)
+		return;
+	pthread_cond_destroy(&m->txn_ended);
+	pthread_mutex_destroy(&m->edit);
+	gm_free(&alloc, m->raw);
+}
+
+int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
+	       const struct gpamap_options *opt, struct gm_msg *msg, struct gpamap **ret)
+{
+	struct gpamap *m = alloc_map(alloc);
+	int err;
+
+	if (!m) {
+		backend->ops->destroy(backend);
+		return -ENOMEM;
+	}
+	m->backend = backend;
+	m->nr_spaces = opt->spaces ? opt->spaces : 1;
+	m->timeout_ms = opt->timeout_ms ? opt->timeout_ms : DEFAULT_TIMEOUT_MS;
+	m->max_slot_size = opt->max_slot_size ? opt->max_slot_size : DEFAULT_MAX_SLOT_SIZE;
+	backend->alloc = &m->alloc; /* the caller's was on its stack */
+	atomic_init(&m->refs, 1);
+	pthread_mutex_init(&m->edit, NULL);
+	pthread_mutex_init(&m->slots_lock, NULL);
+	pthread_cond_init(&m->txn_ended, NULL);
+	m->txn.map = m;
+	err = check_options(opt, &backend->caps, msg);
+	if (err)
+		goto no_gate;
+	err = gm_gate_init(&m->gate, opt->kick_signal, opt->flags & GPAMAP_NO_MEMBARRIER);
+	if (err)
+		goto no_gate;
+	err = gm_map_init(&m->map, &m->alloc, m->nr_spaces, backend->caps.page_size);
+	if (err)
+		goto no_map;
+	err = make_spaces(m, opt);
+	if (!err)
+		err = make_views(m);
+	if (err)
+		goto no_spaces;
+	*ret = m;
+	return 0;
+
+no_spaces:
+	free_spaces(m);
+	gm_map_destroy(&m->map);
+	gm_reap(m); /* its roots */
+no_map:
+	gm_gate_destroy(&m->gate);
+no_gate:
+	pthread_mutex_destroy(&m->slots_lock);
+	backend->ops->destroy(backend);
+	gm_map_put(m);
+	return err;
+}
+
+/* Common to all backends: @err and @msg from making the backend, if that failed. */
+static int new_over(struct gm_backend *b, int err, const struct gm_alloc *alloc,
+		    const struct gpamap_options *opt, struct gm_msg *msg, struct gpamap **ret)
+{
+	if (!err)
+		err = gm_map_new(b, alloc, opt, msg, ret);
+	if (err && !msg->text[0])
+		gm_fail(msg, err, "%s", strerror(-err));
+	if (err && opt->message && opt->message_size) {
+		strncpy(opt->message, msg->text, opt->message_size - 1);
+		opt->message[opt->message_size - 1] = '\0';
+	}
+	return err;
+}
+
+static const struct gpamap_options no_options;
+
+int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret)
+{
+	struct gm_alloc alloc = alloc_of(opt ? opt : &no_options);
+	struct gm_msg msg = {""};
+	struct gm_backend *b = NULL;
+	int err = gm_kvm_new(vm_fd, &alloc, &msg, &b);
+
+	return new_over(b, err, &alloc, opt ? opt : &no_options, &msg, ret);
+}
+
+int gpamap_new_sim(struct gpamap_sim *sim, const struct gpamap_options *opt, struct gpamap **ret)
+{
+	struct gm_alloc alloc = alloc_of(opt ? opt : &no_options);
+	struct gm_msg msg = {""};
+	struct gm_backend *b = NULL;
+	int err = gm_sim_new(sim, &alloc, &msg, &b);
+
+	return new_over(b, err, &alloc, opt ? opt : &no_options, &msg, ret);
+}
+
+/* Errors are of no use to anyone here: a slot that can't be deleted goes with its VM. */
+static void delete_slots(struct gpamap *m)
+{
+	struct gm_range all = {0, UINT64_MAX};
+
+	for (unsigned i = 0; i < m->nr_spaces; i++) {
+		gm_tree_for_each (node, m->slots[i].tree.base, all) {
+			struct gm_op op = {.kind = GM_OP_DELETE, .from = *gm_slot_of(node)};
+
+			if (!op.from.missing)
+				m->backend->ops->slot(m->backend, &op);
+		}
+	}
+	for (size_t i = 0; i < m->nr_strays; i++) {
+		struct gm_op op = {.kind = GM_OP_DELETE, .from = m->strays[i]};
+
+		m->backend->ops->slot(m->backend, &op);
+	}
+}
+
+void gm_forget_strays(struct gpamap *m)
+{
+	for (size_t i = 0; i < m->nr_strays; i++)
+		gm_region_unref(m->strays[i].region);
+	gm_free(&m->alloc, m->strays);
+	m->strays = NULL;
+	m->nr_strays = 0;
+}
+
+void gpamap_free(struct gpamap *m)
+{
+	struct gm_views *v;
+
+	if (!m)
+		return;
+	delete_slots(m);
+	v = gm_views_set(&m->publish, NULL);
+	gm_synchronize();
+	gm_free(&m->alloc, v);
+	free_spaces(m);
+	gm_forget_strays(m);
+	pthread_mutex_lock(&m->edit);
+	gm_map_destroy(&m->map);
+	pthread_mutex_unlock(&m->edit);
+	gm_reap(m);
+	m->backend->ops->destroy(m->backend);
+	gm_gate_destroy(&m->gate);
+	pthread_mutex_destroy(&m->slots_lock);
+	gm_map_put(m);
+}
+
+void gm_reap(struct gpamap *m)
+{
+	struct gpamap_region *dead;
+
+	pthread_mutex_lock(&m->edit);
+	dead = gm_map_reap(&m->map);
+	pthread_mutex_unlock(&m->edit);
+	while (dead) {
+		struct gpamap_region *next = dead->next_dead;
+		bool counted = !dead->internal && !dead->is_root;
+
+		/* With no lock held: the callback may call the library. */
+		gm_region_release(&m->alloc, dead);
+		if (counted)
+			gm_map_put(m);
+		dead = next;
+	}
+}
+
+int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg)
+{
+	pthread_mutex_lock(&m->edit);
+	m->msg = *msg;
+	if (!m->msg.text[0])
+		gm_fail(&m->msg, err, "%s", strerror(-err));
+	pthread_mutex_unlock(&m->edit);
+	return err;
+}
+
+void gpamap_last_message(struct gpamap *m, char *buf, size_t size)
+{
+	if (!size)
+		return;
+	pthread_mutex_lock(&m->edit);
+	strncpy(buf, m->msg.text, size - 1);
+	pthread_mutex_unlock(&m->edit);
+	buf[size - 1] = '\0';
+}
+
+int gpamap_reserve_slots(struct gpamap *m, unsigned space, uint32_t first, uint32_t count)
+{
+	struct gm_msg msg = {""};
+	int err;
+
+	if (space >= m->nr_spaces) {
+		gm_fail(&msg, 0, "no address space %u, there are %u", space, m->nr_spaces);
+		return gm_map_fail(m, -ERANGE, &msg);
+	}
+	if (gm_gate_inside(&m->gate)) {
+		gm_fail(&msg, 0, "this thread is inside the gate");
+		return gm_map_fail(m, -EDEADLK, &msg);
+	}
+	pthread_mutex_lock(&m->slots_lock);
+	err = gm_ids_reserve(&m->slots[space].ids, first, count);
+	pthread_mutex_unlock(&m->slots_lock);
+	if (err) {
+		gm_fail(&msg, 0, "slots %u to %u of address space %u %s", first, first + count - 1,
+			space, err == -EBUSY ? "are in use" : "are not all there");
+		return gm_map_fail(m, err, &msg);
+	}
+	return 0;
+}
+
+void gpamap_get_stats(struct gpamap *m, struct gpamap_stats *ret)
+{
+	const struct gm_counters *c = &m->counters;
+
+	*ret = (struct gpamap_stats){
+		.commits = atomic_load(&c->commits),
+		.failed = atomic_load(&c->failed),
+		.gate_shut = atomic_load(&c->gate_shut),
+		.slot_ioctls = atomic_load(&c->slot_ioctls),
+		.kicks = atomic_load(&m->gate.kicks),
+		.timeouts = atomic_load(&c->timeouts),
+		.undone = atomic_load(&c->undone),
+		.merges = atomic_load(&c->merges),
+		.slots = (uint32_t)atomic_load(&c->slots),
+		.membarrier = m->gate.membarrier,
+		.broken = atomic_load(&c->broken),
+	};
+}

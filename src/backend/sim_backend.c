@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The simulated VM as a backend: operations of a plan become its ioctls. */
+#include <errno.h>
+
+#include "backend/backend.h"
+#include "backend/sim.h"
+
+struct sim_backend {
+	struct gm_backend b;
+	struct gpamap_sim *sim;
+};
+
+static struct gpamap_sim *sim_of(struct gm_backend *b)
+{
+	return ((struct sim_backend *)b)->sim;
+}
+
+static uint32_t ioctl_id(const struct gm_slot *s)
+{
+	return s->space << 16 | s->id;
+}
+
+static uint32_t ioctl_flags(const struct gm_slot *s)
+{
+	uint32_t flags = 0;
+
+	if (s->flags & GM_SLOT_LOG)
+		flags |= GPAMAP_SIM_LOG_DIRTY;
+	if (s->flags & GM_SLOT_READONLY)
+		flags |= GPAMAP_SIM_READONLY;
+	if (s->flags & GM_SLOT_GUEST_MEMFD)
+		flags |= GPAMAP_SIM_GUEST_MEMFD;
+	return flags;
+}
+
+static int sim_slot(struct gm_backend *b, const struct gm_op *op)
+{
+	struct gpamap_sim_slot req = {0};
+
+	if (op->kind == GM_OP_DELETE) {
+		req.slot = ioctl_id(&op->from);
+		return gpamap_sim_set_slot(sim_of(b), &req);
+	}
+	req.slot = ioctl_id(&op->to);
+	req.flags = ioctl_flags(&op->to);
+	req.gpa = op->to.gpa.first;
+	req.size = gm_range_size(op->to.gpa);
+	req.hva = op->to.hva;
+	if (req.flags & GPAMAP_SIM_GUEST_MEMFD) {
+		req.guest_memfd = (uint32_t)op->to.gmem_fd;
+		req.guest_memfd_offset = op->to.gmem_offset;
+	}
+	return gpamap_sim_set_slot(sim_of(b), &req);
+}
+
+static int sim_dirty(struct gm_backend *b, const struct gm_slot *slot, uint64_t *bitmap)
+{
+	return gpamap_sim_get_dirty_log(sim_of(b), ioctl_id(slot), bitmap);
+}
+
+static void sim_destroy(struct gm_backend *b)
+{
+	gm_free(b->alloc, b);
+}
+
+static const struct gm_backend_ops sim_ops = {
+	.slot = sim_slot,
+	.dirty = sim_dirty,
+	.destroy = sim_destroy,
+};
+
+int gm_sim_new(struct gpamap_sim *sim, const struct gm_alloc *alloc, struct gm_msg *msg,
+	       struct gm_backend **ret)
+{
+	struct sim_backend *sb = gm_calloc(alloc, 1, sizeof(*sb));
+
+	if (!sb)
+		return gm_fail(msg, -ENOMEM, "no memory for the backend");
+	sb->sim = sim;
+	sb->b.ops = &sim_ops;
+	sb->b.alloc = alloc;
+	sb->b.caps.page_size = sim->page_size;
+	sb->b.caps.nr_slots = sim->nr_slots;
+	sb->b.caps.nr_spaces = sim->nr_spaces;
+	sb->b.caps.readonly_mem = !(sim->flags & GPAMAP_SIM_NO_READONLY);
+	sb->b.caps.region2 = !(sim->flags & GPAMAP_SIM_NO_REGION2);
+	sb->b.caps.guest_memfd = sb->b.caps.region2;
+	*ret = &sb->b;
+	return 0;
+}
+
+static int run_engine(struct gm_engine *e)
+{
+	return gpamap_sim_vcpu_run(e->sim);
+}
+
+int gm_sim_engine(struct gm_backend *b, struct gpamap_sim_vcpu *vcpu, struct gm_engine *ret)
+{
+	if (b->ops != &sim_ops)
+		return -ENOTSUP;
+	if (vcpu->sim != sim_of(b))
+		return -EINVAL;
+	*ret = (struct gm_engine){
+		.run = run_engine,
+		.kvm_run = vcpu->run,
+		.sim = vcpu,
+	};
+	return 0;
+}

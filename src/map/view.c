@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Segments of a flat view, and the windows in which it is to be made anew. */
+#include <stdlib.h>
+
+#include "map/region.h"
+#include "map/view.h"
+
+/* -------------------------------------------------------------------------- segments --- */
+
+static void ref_seg(const void *data)
+{
+	const struct gm_seg *s = data;
+
+	if (s->region)
+		gm_region_ref(s->region);
+}
+
+static void unref_seg(const void *data)
+{
+	const struct gm_seg *s = data;
+
+	if (s->region)
+		gm_region_unref(s->region);
+}
+
+const struct gm_tree_type gm_seg_type = {
+	.size = sizeof(struct gm_seg),
+	.ref = ref_seg,
+	.unref = unref_seg,
+};
+
+struct gm_seg gm_seg_advance(const struct gm_seg *s, uint64_t first, uint64_t at)
+{
+	struct gm_seg ret = *s;
+	uint64_t by = at - first;
+
+	ret.offset += by;
+	if (s->kind != GM_SEG_MMIO)
+		ret.hva += by;
+	if (s->flags & GM_SEG_GUEST_MEMFD)
+		ret.gmem_offset += by;
+	return ret;
+}
+
+bool gm_seg_continues(const struct gm_seg *a, uint64_t a_first, const struct gm_seg *b,
+		      uint64_t b_first)
+{
+	struct gm_seg then = gm_seg_advance(a, a_first, b_first);
+
+	return then.region == b->region && then.kind == b->kind && then.flags == b->flags &&
+	       then.group == b->group && then.offset == b->offset && then.hva == b->hva &&
+	       then.gmem_fd == b->gmem_fd && then.gmem_offset == b->gmem_offset;
+}
+
+int gm_segs_clear(struct gm_tree *t, struct gm_range window)
+{
+	const struct gm_node *n;
+	int err;
+
+	while ((n = gm_tree_first(t->root, window))) {
+		struct gm_range old = n->range;
+		struct gm_seg seg = *gm_seg_of(n);
+
+		err = gm_tree_remove(t, old.first, 0);
+		if (!err && old.first < window.first) {
+			struct gm_range left = {old.first, window.first - 1};
+
+			err = gm_tree_insert(t, left, 0, &seg);
+		}
+		if (!err && old.last > window.last) {
+			struct gm_range right = {window.last + 1, old.last};
+			struct gm_seg rest = gm_seg_advance(&seg, old.first, right.first);
+
+			err = gm_tree_insert(t, right, 0, &rest);
+		}
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static const struct gm_node *seg_at(const struct gm_tree *t, uint64_t gpa)
+{
+	return gm_tree_first(t->root, (struct gm_range){gpa, gpa});
+}
+
+int gm_segs_fill(struct gm_tree *t, struct gm_range range, const struct gm_seg *seg)
+{
+	const struct gm_node *n;
+	struct gm_seg whole = *seg;
+	int err = 0;
+
+	n = range.first ? seg_at(t, range.first - 1) : NULL;
+	if (n && gm_seg_continues(gm_seg_of(n), n->range.first, seg, range.first)) {
+		whole = *gm_seg_of(n);
+		range.first = n->range.first;
+		err = gm_tree_remove(t, n->range.first, 0);
+	}
+	n = range.last != UINT64_MAX ? seg_at(t, range.last + 1) : NULL;
+	if (!err && n && gm_seg_continues(&whole, range.first, gm_seg_of(n), n->range.first)) {
+		range.last = n->range.last;
+		err = gm_tree_remove(t, n->range.first, 0);
+	}
+	return err ? err : gm_tree_insert(t, range, 0, &whole);
+}
+
+int gm_segs_join(struct gm_tree *t, uint64_t point)
+{
+	const struct gm_node *left = point ? seg_at(t, point - 1) : NULL;
+	const struct gm_node *right = seg_at(t, point);
+	struct gm_range range;
+	struct gm_seg seg;
+	int err;
+
+	if (!left || !right || right->range.first != point ||
+	    !gm_seg_continues(gm_seg_of(left), left->range.first, gm_seg_of(right), point))
+		return 0;
+	range = (struct gm_range){left->range.first, right->range.last};
+	seg = *gm_seg_of(left);
+	err = gm_tree_remove(t, range.first, 0);
+	if (!err)
+		err = gm_tree_remove(t, point, 0);
+	return err ? err : gm_tree_insert(t, range, 0, &seg);
+}
+
+/* --------------------------------------------------------------------------- windows --- */
+
+void gm_windows_init(struct gm_windows *w, const struct gm_alloc *alloc)
+{
+	*w = (struct gm_windows){.alloc = alloc};
+}
+
+void gm_windows_destroy(struct gm_windows *w)
+{
+	gm_free(w->alloc, w->r);
+	gm_windows_init(w, w->alloc);
+}
+
+/* Do they overlap, or does one begin where the other ends? */
+static bool touch(struct gm_range a, struct gm_range b)
+{
+	if (gm_range_overlap(a, b))
+		return true;
+	return a.last < b.first ? b.first - a.last == 1 : a.first - b.last == 1;
+}
+
+static void widen(struct gm_range *r, struct gm_range by)
+{
+	if (r->first > by.first)
+		r->first = by.first;
+	if (r->last < by.last)
+		r->last = by.last;
+}
+
+int gm_windows_add(struct gm_windows *w, struct gm_range r)
+{
+	int err;
+
+	/* Edits often go on where the last one ended. */
+	if (w->n && touch(w->r[w->n - 1], r)) {
+		widen(&w->r[w->n - 1], r);
+		return 0;
+	}
+	err = gm_array_reserve(w->alloc, (void **)&w->r, &w->room, w->n + 1, sizeof(*w->r));
+	if (err)
+		return err;
+	w->r[w->n++] = r;
+	return 0;
+}
+
+static int by_first(const void *a, const void *b)
+{
+	const struct gm_range *ra = a, *rb = b;
+
+	return (ra->first > rb->first) - (ra->first < rb->first);
+}
+
+void gm_windows_normalise(struct gm_windows *w)
+{
+	size_t n = 0;
+
+	if (w->n < 2)
+		return;
+	qsort(w->r, w->n, sizeof(*w->r), by_first);
+	for (size_t i = 1; i < w->n; i++) {
+		if (touch(w->r[n], w->r[i]))
+			widen(&w->r[n], w->r[i]);
+		else
+			w->r[++n] = w->r[i];
+	}
+	w->n = n + 1;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the parts of the gate share: gate.c (vCPUs), gate_hold.c (other threads), gate_shut.c. */
+#ifndef GM_SYNC_GATE_IMPL_H
+#define GM_SYNC_GATE_IMPL_H
+
+#include "sync/futex.h"
+#include "sync/gate.h"
+
+enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
+
+#define gm_likely(x) __builtin_expect(!!(x), 1)
+#define gm_unlikely(x) __builtin_expect(!!(x), 0)
+
+/*
+ * What a thread knows of itself. Threads are told apart by the kernel's id: pthread_self() of a thread that
+ * has ended is given to a new one at once, which would then be taken for the old one and its kicks sent to
+ * nobody.
+ */
+struct gm_thread {
+	pid_t tid;	  /* -1: not asked yet; never equal to an owner of 0 */
+	uint32_t records; /* holder records that it has, in all gates */
+};
+
+/* One load from the thread's own block, no call: the fast path reads it. */
+#define GM_FAST_TLS __attribute__((tls_model("initial-exec"), visibility("hidden")))
+extern GM_FAST_TLS _Thread_local struct gm_thread gm_thread;
+
+/* Ask the kernel; needed once per thread, and again after a fork. */
+pid_t gm_thread_learn(void);
+
+static inline pid_t gm_thread_id(void)
+{
+	return gm_likely(gm_thread.tid > 0) ? gm_thread.tid : gm_thread_learn();
+}
+
+/* K1, K2: any KVM_RUN from here to the last leave returns at once. The order matters, see gate.c. */
+static inline void gm_mark_kicked(struct gm_pass *p)
+{
+	uint8_t none = 0;
+
+	if (p->immediate_exit)
+		atomic_compare_exchange_strong(p->immediate_exit, &none, GM_KICKED);
+	atomic_store(&p->kicked, true);
+}
+
+/* G4: called after busy has been cleared, or a holder's record freed. */
+void gm_wake_inhibitor(struct gm_gate *g);
+
+/* Sleep until the gate is open: 0, or broken: -ENOTRECOVERABLE. pre: has just ceased to be inside (G3). */
+int gm_gate_sleep(struct gm_gate *g);
+
+/* Around the time from the first refusal at the gate until in: the next inhibitor lets those in first. */
+static inline void gm_waiting_begin(struct gm_gate *g)
+{
+	atomic_fetch_add(&g->waiting, 1);
+}
+
+static inline void gm_waiting_end(struct gm_gate *g)
+{
+	if (atomic_fetch_sub(&g->waiting, 1) == 1)
+		gm_futex_wake(&g->waiting, 1);
+}
+
+/* Has the calling thread shut the gate? */
+static inline bool gm_gate_mine(struct gm_gate *g)
+{
+	return atomic_load_explicit(&g->inhibitor, memory_order_relaxed) ==
+	       (uint32_t)gm_thread_id();
+}
+
+/* The calling thread's own record; NULL: it has none. */
+struct gm_holder *gm_holder_find(struct gm_gate *g, pid_t self);
+
+/* Is the calling thread inside, by a hold or by another pass than @but (may be NULL)? */
+bool gm_inside_but(struct gm_gate *g, const struct gm_pass *but);
+
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inhibitor's side of the gate. gate.c has the arguments about order; here is what they need of it:
+ *
+ *  - `shut` is written before anything of the passes is read, with the heavy barrier between (S1, S2, S3).
+ *  - `left` is read before a look at the passes, and slept on after it (W1, W2, W3).
+ *  - One look at all passes and holders is one critical section of g->lock (G6).
+ *  - All who are inside are kicked before any is waited for.
+ *
+ * When the heavy barrier fails
+ *
+ *   membarrier(2) works when the gate is made, but a seccomp filter may forbid it later, perhaps to one
+ *   thread only, or memory may run out. Then the gate changes to full fences for good. But threads may have
+ *   passed without one and be inside unseen, until they have shown, by pass->fenced, that they know. Such a
+ *   pass counts as inside, whatever its busy says, and is kicked, and looked at every millisecond since it
+ *   may not wake us. Running vCPUs show it within one kick. One that is neither running nor ever comes
+ *   near the gate again costs -ETIMEDOUT: that is better than a hole.
+ */
+#include "sync/gate_impl.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <signal.h>
+
+#include "base/trace.h"
+
+/* How long a commit lets those in first who waited for the one before. Without it, a stream of commits
+ * would starve the vCPUs: they need longer to wake than the next commit to shut. More than a scheduler
+ * needs to wake a thread; and if it takes longer, the commit goes on. */
+#define LET_IN_NS 1000000
+
+/* Between two looks at somebody who may come out without waking us. */
+#define POLL_NS 1000000
+
+/* One time that the gate is shut. */
+struct round {
+	struct gm_gate *gate;
+	pid_t self;
+	bool barrier_done;
+	bool poll; /* the last look found a reason to look again soon */
+	unsigned kicked;
+};
+
+uint64_t gm_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* ------------------------------------------------------------------------ who may shut it --- */
+
+static int inhibitor_lock(struct gm_gate *g, pid_t self, uint64_t deadline, struct gm_stuck *stuck)
+{
+	uint32_t other = 0;
+
+	if (atomic_compare_exchange_strong(&g->inhibitor, &other, (uint32_t)self))
+		return 0;
+	/* Registered before another look, as unlocking looks at us after it has cleared the word. */
+	atomic_fetch_add(&g->inhibitors_waiting, 1);
+	for (;;) {
+		other = 0;
+		if (atomic_compare_exchange_strong(&g->inhibitor, &other, (uint32_t)self))
+			break;
+		if (gm_now_ns() >= deadline)
+			break;
+		gm_futex_wait(&g->inhibitor, other, deadline);
+	}
+	atomic_fetch_sub(&g->inhibitors_waiting, 1);
+	if (!other)
+		return 0;
+	*stuck = (struct gm_stuck){.tid = (pid_t)other};
+	return -ETIMEDOUT;
+}
+
+static void inhibitor_unlock(struct gm_gate *g)
+{
+	atomic_store(&g->inhibitor, 0);
+	if (atomic_load(&g->inhibitors_waiting))
+		gm_futex_wake(&g->inhibitor, 1);
+}
+
+/* ------------------------------------------------------------------------- heavy barrier --- */
+
+/*
+ * Is a pass bound to another thread? If not, no heavy barrier is needed: ours are in program order, and
+ * whoever binds one from now on writes owner and then reads shut, while we have written shut and then read
+ * owner, all sequentially consistent: since we did not see him, he sees us.
+ */
+static bool bound_elsewhere(const struct round *r, struct gm_pass *p)
+{
+	pid_t owner = atomic_load(&p->owner);
+
+	return owner && owner != r->self;
+}
+
+/* S2. pre: g->lock is held. */
+static void heavy_barrier(struct round *r)
+{
+	struct gm_gate *g = r->gate;
+	bool needed = false;
+
+	if (!atomic_load_explicit(&g->membarrier, memory_order_relaxed))
+		return;
+	for (struct gm_pass *p = g->passes; p && !needed; p = p->next)
+		needed = bound_elsewhere(r, p);
+	r->barrier_done =
+		!needed || !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	if (!r->barrier_done)
+		atomic_store(&g->membarrier, false);
+}
+
+/* May what busy says be believed? To be asked before busy is read. */
+static bool credible(const struct round *r, struct gm_pass *p)
+{
+	return r->barrier_done || atomic_load(&p->fenced) || !bound_elsewhere(r, p);
+}
+
+/* ---------------------------------------------------------------------------- kick, drain --- */
+
+/* K1 to K3; once each time that the gate is shut, and the signal again if it could not be sent. */
+static void kick(struct round *r, struct gm_pass *p)
+{
+	struct gm_gate *g = r->gate;
+	pid_t owner = atomic_load(&p->owner);
+	bool first = p->round != g->round;
+
+	if (!first && !p->owed)
+		return;
+	p->round = g->round;
+	p->owed = false;
+	r->kicked += first;
+	gm_mark_kicked(p);
+	if (!g->kick_signal)
+		return;
+	/* EAGAIN: a real-time signal, and the queue for them is full. */
+	p->owed = syscall(SYS_tgkill, getpid(), owner, g->kick_signal) && errno == EAGAIN;
+	atomic_fetch_add_explicit(&g->kicks, 1, memory_order_relaxed);
+	gm_trace2(gate_kick, p->id, owner);
+}
+
+/* One look at all: kick who is inside. False: nobody is. Else @who names one of them. */
+static bool look(struct round *r, struct gm_stuck *who)
+{
+	struct gm_gate *g = r->gate;
+	bool inside = false;
+
+	r->poll = false;
+	for (struct gm_pass *p = g->passes; p; p = p->next) {
+		bool sure = credible(r, p);
+
+		if (sure && !atomic_load(&p->busy))
+			continue;
+		kick(r, p);
+		r->poll |= !sure || p->owed;
+		*who = (struct gm_stuck){
+			.is_vcpu = true, .id = p->id, .tid = atomic_load(&p->owner)};
+		inside = true;
+	}
+	for (int i = 0; i < GM_HOLDERS; i++) {
+		pid_t owner = atomic_load(&g->holders[i].owner);
+
+		if (!owner)
+			continue;
+		if (!inside)
+			*who = (struct gm_stuck){.tid = owner};
+		inside = true;
+	}
+	return inside;
+}
+
+static int drain(struct round *r, uint64_t deadline, struct gm_stuck *stuck)
+{
+	struct gm_gate *g = r->gate;
+	struct gm_stuck who;
+
+	for (bool first = true;; first = false) {
+		uint32_t left = atomic_load(&g->left);
+		uint64_t until = deadline, now;
+		bool inside;
+
+		pthread_mutex_lock(&g->lock);
+		if (first)
+			heavy_barrier(r);
+		inside = look(r, &who);
+		pthread_mutex_unlock(&g->lock);
+		if (!inside)
+			return 0;
+		now = gm_now_ns();
+		if (now >= deadline) {
+			*stuck = who;
+			return -ETIMEDOUT;
+		}
+		if (r->poll && deadline - now > POLL_NS)
+			until = now + POLL_NS;
+		gm_futex_wait(&g->left, left, until);
+	}
+}
+
+static void let_in(struct gm_gate *g, uint64_t deadline)
+{
+	uint32_t waiting = atomic_load(&g->waiting);
+	uint64_t until;
+
+	if (!waiting)
+		return;
+	until = gm_now_ns() + LET_IN_NS;
+	if (until > deadline)
+		until = deadline;
+	while (waiting && gm_now_ns() < until) {
+		gm_futex_wait(&g->waiting, waiting, until);
+		waiting = atomic_load(&g->waiting);
+	}
+}
+
+/* ------------------------------------------------------------------------------- the gate --- */
+
+int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
+		 struct gm_stuck *stuck)
+{
+	struct round r = {.gate = g, .self = gm_thread_id()};
+	uint64_t began;
+	int err;
+
+	if (gm_gate_mine(g) || gm_gate_inside(g))
+		return -EDEADLK;
+	err = inhibitor_lock(g, r.self, deadline_ns, stuck);
+	if (err)
+		return err;
+	if (gm_gate_broken(g)) {
+		*kicked = 0;
+		*start = gm_now_ns();
+		return 0;
+	}
+	let_in(g, deadline_ns);
+	g->round++;
+	began = gm_now_ns();
+	atomic_store(&g->shut, GM_SHUT);
+	err = drain(&r, deadline_ns, stuck);
+	if (err) {
+		gm_gate_open(g);
+		return err;
+	}
+	*kicked = r.kicked;
+	*start = began;
+	return 0;
+}
+
+static void end_shut(struct gm_gate *g, uint32_t state)
+{
+	atomic_store(&g->shut, state);
+	gm_futex_wake(&g->shut, GM_WAKE_ALL);
+	inhibitor_unlock(g);
+}
+
+void gm_gate_open(struct gm_gate *g)
+{
+	end_shut(g, GM_OPEN);
+}
+
+void gm_gate_break(struct gm_gate *g)
+{
+	end_shut(g, GM_BROKEN);
+}
+
+bool gm_gate_broken(struct gm_gate *g)
+{
+	return atomic_load(&g->shut) == GM_BROKEN;
+}

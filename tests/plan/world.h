@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * For the planner's tests: address spaces with views that are edited by hand, tables of slots, and a kernel that
+ * is a plain list of slots. Every plan that is made goes through the verifier.
+ */
+#ifndef GM_TESTS_WORLD_H
+#define GM_TESTS_WORLD_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "map/region.h"
+#include "map/view.h"
+#include "plan/plan.h"
+
+#define PAGE UINT64_C(4096)
+#define NR_REGIONS 6
+#define SPACES 2
+#define NO_LIMIT 4096
+
+/* An allocator that counts, and lets the nth allocation fail. */
+struct heap {
+	struct gm_alloc alloc;
+	size_t live;
+	size_t calls;
+	size_t fail; /* which call; 0: none */
+};
+
+static void *heap_alloc(void *opaque, size_t size)
+{
+	struct heap *h = opaque;
+	void *ptr;
+
+	if (++h->calls == h->fail)
+		return NULL;
+	ptr = malloc(size);
+	h->live += ptr != NULL;
+	return ptr;
+}
+
+static void heap_free(void *opaque, void *ptr)
+{
+	struct heap *h = opaque;
+
+	h->live--;
+	free(ptr);
+}
+
+struct world {
+	struct heap heap;
+	struct gpamap_region regions[NR_REGIONS];
+	struct gm_slots slots[SPACES];
+	struct gm_tree views[SPACES];
+	struct gm_windows windows[SPACES];
+	const struct gm_node *roots[SPACES];
+	struct gm_plan_input in;
+	struct gm_plan plan;
+	struct gm_msg msg;
+	struct gm_slot *kernel;
+	size_t nr_kernel, kernel_room;
+	struct gm_slot *strays;
+	size_t nr_strays, strays_room;
+};
+
+static inline void world_init(struct world *w, uint32_t limit, uint32_t max_taken)
+{
+	memset(w, 0, sizeof(*w));
+	w->heap.alloc = (struct gm_alloc){heap_alloc, heap_free, &w->heap};
+	for (int i = 0; i < NR_REGIONS; i++)
+		atomic_init(&w->regions[i].refs, 1);
+	for (unsigned i = 0; i < SPACES; i++) {
+		gm_tree_init(&w->slots[i].tree, &gm_slot_type, &w->heap.alloc);
+		assert_int_equal(
+			gm_ids_init(&w->slots[i].ids, &w->heap.alloc, limit, max_taken), 0);
+		gm_tree_init(&w->views[i], &gm_seg_type, &w->heap.alloc);
+		gm_windows_init(&w->windows[i], &w->heap.alloc);
+	}
+	w->in = (struct gm_plan_input){
+		.alloc = &w->heap.alloc,
+		.page_size = PAGE,
+		.max_slot_size = UINT64_C(1) << 30,
+		.nr_spaces = SPACES,
+		.slots = w->slots,
+		.views = w->roots,
+		.windows = w->windows,
+	};
+	gm_plan_init(&w->plan, &w->heap.alloc);
+}
+
+/* Nothing leaks: neither memory nor references. */
+static inline void world_destroy(struct world *w)
+{
+	for (unsigned i = 0; i < SPACES; i++) {
+		gm_tree_destroy(&w->slots[i].tree);
+		gm_ids_destroy(&w->slots[i].ids);
+		gm_tree_destroy(&w->views[i]);
+		gm_windows_destroy(&w->windows[i]);
+	}
+	gm_plan_destroy(&w->plan);
+	gm_free(&w->heap.alloc, w->kernel);
+	gm_free(&w->heap.alloc, w->strays);
+	assert_int_equal(w->heap.live, 0);
+	for (int i = 0; i < NR_REGIONS; i++)
+		assert_int_equal(atomic_load(&w->regions[i].refs), 1);
+}
+
+static inline uint64_t region_hva(int region)
+{
+	return (UINT64_C(0x7f) << 40) + ((uint64_t)region << 36);
+}
+
+/* What region @region shows from @offset on. */
+static inline struct gm_seg seg_of(struct world *w, int region, uint64_t offset, uint32_t flags)
+{
+	return (struct gm_seg){
+		.region = &w->regions[region],
+		.offset = offset,
+		.hva = region_hva(region) + offset,
+		.kind = GM_SEG_RAM,
+		.flags = flags,
+		.gmem_fd = flags & GM_SEG_GUEST_MEMFD ? 7 : -1,
+		.gmem_offset = flags & GM_SEG_GUEST_MEMFD ? offset : 0,
+	};
+}
+
+static inline void must(int err)
+{
+	assert_int_equal(err, 0);
+}
+
+/* Put @seg at @r, or nothing if it is NULL. No window. */
+static inline void view_put(struct world *w, unsigned space, struct gm_range r,
+			    const struct gm_seg *seg)
+{
+	must(gm_segs_clear(&w->views[space], r));
+	if (seg)
+		must(gm_segs_fill(&w->views[space], r, seg));
+}
+
+static inline void window(struct world *w, unsigned space, struct gm_range r)
+{
+	must(gm_windows_add(&w->windows[space], r));
+}
+
+static inline struct gm_range pages(uint64_t first, uint64_t n)
+{
+	return (struct gm_range){first * PAGE, (first + n) * PAGE - 1};
+}
+
+/* Edits in space 0, with the least windows: memory of a region at offset @at, nothing, other flags. */
+static inline void map_pages(struct world *w, uint64_t first, uint64_t n, int region, uint64_t at,
+			     uint32_t flags)
+{
+	struct gm_seg seg = seg_of(w, region, at * PAGE, flags);
+
+	view_put(w, 0, pages(first, n), &seg);
+	window(w, 0, pages(first, n));
+}
+
+static inline void unmap_pages(struct world *w, uint64_t first, uint64_t n)
+{
+	view_put(w, 0, pages(first, n), NULL);
+	window(w, 0, pages(first, n));
+}
+
+/* The kernel does the plan. */
+static inline void kernel_remove(struct world *w, const struct gm_slot *s)
+{
+	for (size_t i = 0; i < w->nr_kernel; i++) {
+		if (w->kernel[i].space == s->space && w->kernel[i].id == s->id) {
+			w->kernel[i] = w->kernel[--w->nr_kernel];
+			return;
+		}
+	}
+	fail_msg("no slot %u", s->id);
+}
+
+static inline void kernel_add(struct world *w, const struct gm_slot *s)
+{
+	size_t fail = w->heap.fail;
+
+	w->heap.fail = 0;
+	must(gm_array_reserve(&w->heap.alloc, (void **)&w->kernel, &w->kernel_room,
+			      w->nr_kernel + 1, sizeof(*s)));
+	w->heap.fail = fail;
+	w->kernel[w->nr_kernel++] = *s;
+}
+
+/* How many slots each space may have. */
+static inline uint32_t capacity(const struct world *w)
+{
+	const struct gm_ids *ids = &w->slots[0].ids;
+	uint32_t usable = ids->limit - ids->nr_reserved;
+
+	return usable < ids->max_taken ? usable : ids->max_taken;
+}
+
+static inline int world_verify(struct world *w)
+{
+	struct gm_verify_input in = {
+		.alloc = &gm_alloc_default,
+		.page_size = w->in.page_size,
+		.max_slot_size = w->in.max_slot_size,
+		.nr_spaces = w->in.nr_spaces,
+		.max_slots = capacity(w),
+		.old = w->kernel,
+		.nr_old = w->nr_kernel,
+		.views = w->roots,
+	};
+
+	return gm_plan_verify(&w->plan, &in, &w->msg);
+}
+
+/* Make a plan; if that succeeds, it is right. */
+static inline int world_make(struct world *w)
+{
+	int err;
+
+	w->in.stamp++;
+	w->in.strays = w->strays;
+	w->in.nr_strays = w->nr_strays;
+	for (unsigned i = 0; i < SPACES; i++) {
+		gm_windows_normalise(&w->windows[i]);
+		w->roots[i] = w->views[i].root;
+	}
+	memset(&w->msg, 0, sizeof(w->msg));
+	err = gm_plan_make(&w->plan, &w->in, &w->msg);
+	if (!err && world_verify(w))
+		fail_msg("%s", w->msg.text);
+	return err;
+}
+
+static inline void forget_windows(struct world *w)
+{
+	for (unsigned i = 0; i < SPACES; i++)
+		w->windows[i].n = 0;
+}
+
+static inline void world_accept(struct world *w)
+{
+	struct gm_stale stale;
+
+	for (size_t i = 0; i < w->plan.n; i++) {
+		const struct gm_op *op = &w->plan.ops[i];
+
+		if (op->kind != GM_OP_CREATE)
+			kernel_remove(w, &op->from);
+		if (op->kind != GM_OP_DELETE)
+			kernel_add(w, &op->to);
+	}
+	gm_plan_accept(&w->plan, &w->in);
+	for (unsigned i = 0; i < SPACES; i++) {
+		gm_tree_commit(&w->views[i], &stale);
+		gm_stale_free(&stale);
+	}
+	w->nr_strays = 0;
+	forget_windows(w);
+}
+
+/* Throws the edits of the view away, too. */
+static inline void world_reject(struct world *w)
+{
+	gm_plan_reject(&w->plan, &w->in);
+	for (unsigned i = 0; i < SPACES; i++)
+		gm_tree_abort(&w->views[i]);
+	forget_windows(w);
+}
+
+static inline void world_commit(struct world *w)
+{
+	int err = world_make(w);
+
+	if (err)
+		fail_msg("%d: %s", err, w->msg.text);
+	world_accept(w);
+}
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Kicks: whom they reach, what they leave behind, and what they leave alone (G5). */
+#include "gate_actors.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define APP 1 /* the value of immediate_exit that is the application's */
+
+struct fix {
+	struct gm_gate gate;
+	struct gm_pass pass;
+	_Atomic(uint8_t) immediate_exit;
+};
+
+static _Atomic(pid_t) signalled; /* the last thread that got the kick signal */
+static _Atomic(int) signals;
+
+static void on_kick(int signo)
+{
+	(void)signo;
+	signalled = (pid_t)syscall(SYS_gettid);
+	signals++;
+}
+
+static int setup(void **state)
+{
+	static struct fix f;
+	struct sigaction act = {.sa_handler = on_kick};
+
+	sigaction(SIGUSR1, &act, NULL);
+	signalled = 0;
+	signals = 0;
+	f.immediate_exit = 0;
+	assert_int_equal(gm_gate_init(&f.gate, SIGUSR1, false), 0);
+	gm_pass_init(&f.pass, &f.gate, 3, (uint8_t *)&f.immediate_exit);
+	*state = &f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(f->gate.shut, 0);
+	gm_pass_destroy(&f->pass);
+	gm_gate_destroy(&f->gate);
+	return 0;
+}
+
+static void reaches_the_thread_inside(void **state)
+{
+	struct fix *f = *state;
+	struct insider a;
+	struct shutter s;
+
+	insider_start(&a, &f->gate, &f->pass);
+	assert_soon(a.state == INSIDE);
+	shutter_start(&s, &f->gate, 10000);
+	assert_soon(signals == 1);
+	assert_int_equal(signalled, a.tid);
+	assert_int_equal(f->immediate_exit, GM_KICKED);
+	assert_for_now(signals == 1);
+	insider_end(&a);
+	assert_true(a.kicked);
+	assert_int_equal(f->immediate_exit, 0);
+	shutter_end(&s);
+	assert_int_equal(s.kicked, 1);
+	assert_int_equal(f->gate.kicks, 1);
+}
+
+static void spares_who_is_outside(void **state)
+{
+	struct fix *f = *state;
+	struct insider a;
+
+	insider_start(&a, &f->gate, &f->pass);
+	insider_end(&a);
+	assert_int_equal(shut_now(&f->gate), 0);
+	gm_gate_open(&f->gate);
+	assert_int_equal(signals, 0);
+	assert_int_equal(f->immediate_exit, 0);
+}
+
+/* Threads that follow each other get the same pthread_t: the pass must not take the new one for the old. */
+static void follows_the_pass_to_another_thread(void **state)
+{
+	struct fix *f = *state;
+	pid_t last = 0;
+
+	for (int i = 1; i <= 5; i++) {
+		struct insider a;
+		struct shutter s;
+
+		insider_start(&a, &f->gate, &f->pass);
+		assert_soon(a.state == INSIDE);
+		assert_int_not_equal(a.tid, last);
+		last = a.tid;
+		shutter_start(&s, &f->gate, 10000);
+		assert_soon(signals == i);
+		assert_int_equal(signalled, a.tid);
+		insider_end(&a);
+		shutter_end(&s);
+		assert_int_equal(s.state, OUT);
+	}
+}
+
+static void leaves_the_application_its_value(void **state)
+{
+	struct fix *f = *state;
+	struct insider a;
+	struct shutter s;
+
+	insider_start(&a, &f->gate, &f->pass);
+	assert_soon(a.state == INSIDE);
+	f->immediate_exit = APP;
+	shutter_start(&s, &f->gate, 10000);
+	assert_soon(signals == 1);
+	assert_int_equal(f->immediate_exit, APP);
+	insider_end(&a);
+	assert_true(a.kicked);
+	assert_int_equal(f->immediate_exit, APP);
+	shutter_end(&s);
+
+	/* Set over ours. */
+	f->immediate_exit = 0;
+	insider_start(&a, &f->gate, &f->pass);
+	assert_soon(a.state == INSIDE);
+	shutter_start(&s, &f->gate, 10000);
+	assert_soon(f->immediate_exit == GM_KICKED);
+	f->immediate_exit = APP;
+	insider_end(&a);
+	assert_int_equal(f->immediate_exit, APP);
+	shutter_end(&s);
+}
+
+/* A kick that came when the thread was on its way out is taken back the next time. */
+static void stale_kick_is_taken_back(void **state)
+{
+	struct fix *f = *state;
+
+	f->immediate_exit = GM_KICKED;
+	f->pass.kicked = true;
+	assert_int_equal(gm_pass_enter(&f->pass), 0);
+	assert_true(gm_pass_leave(&f->pass));
+	assert_int_equal(f->immediate_exit, 0);
+	assert_int_equal(gm_pass_enter(&f->pass), 0);
+	assert_false(gm_pass_leave(&f->pass));
+}
+
+static void stale_kick_is_taken_back_at_the_gate(void **state)
+{
+	struct fix *f = *state;
+	struct insider a;
+
+	assert_int_equal(shut_now(&f->gate), 0);
+	insider_start(&a, &f->gate, &f->pass);
+	assert_soon(f->gate.waiting == 1);
+	f->immediate_exit = GM_KICKED;
+	f->pass.kicked = true;
+	gm_gate_open(&f->gate);
+	assert_soon(a.state == INSIDE);
+	assert_int_equal(f->immediate_exit, 0);
+	insider_end(&a);
+	assert_false(a.kicked);
+}
+
+/* Only the last hold takes a kick back: until then every KVM_RUN is to return. */
+static void nested_leave_keeps_the_kick(void **state)
+{
+	struct fix *f = *state;
+	struct shutter s;
+
+	gm_pass_enter(&f->pass);
+	shutter_start(&s, &f->gate, 10000);
+	assert_soon(f->immediate_exit == GM_KICKED);
+	assert_int_equal(gm_pass_enter(&f->pass), 0);
+	assert_false(gm_pass_leave(&f->pass));
+	assert_int_equal(f->immediate_exit, GM_KICKED);
+	assert_true(gm_pass_leave(&f->pass));
+	assert_int_equal(f->immediate_exit, 0);
+	assert_soon(s.state == INSIDE);
+	shutter_end(&s);
+}
+
+/*
+ * Inside by a hold, a thread may give a pass back, and its kick with it, and pass in anew. KVM_RUN must not
+ * run the guest then, although the inhibitor may not look again.
+ */
+static void kicks_itself_within_a_hold(void **state)
+{
+	struct fix *f = *state;
+	struct shutter s;
+
+	gm_gate_enter(&f->gate);
+	gm_pass_enter(&f->pass);
+	shutter_start(&s, &f->gate, 10000);
+	assert_soon(f->immediate_exit == GM_KICKED && signals == 1);
+	for (int i = 0; i < 3; i++) {
+		assert_true(gm_pass_leave(&f->pass));
+		assert_int_equal(f->immediate_exit, 0);
+		assert_int_equal(gm_pass_enter(&f->pass), 0);
+		assert_int_equal(f->immediate_exit, GM_KICKED);
+	}
+	assert_true(gm_pass_leave(&f->pass));
+	gm_gate_leave(&f->gate);
+	assert_soon(s.state == INSIDE);
+	shutter_end(&s);
+	assert_int_equal(s.kicked, 1);
+	assert_int_equal(f->immediate_exit, 0);
+}
+
+static void *enter_blocked(void *arg)
+{
+	struct fix *f = arg;
+	static int ret;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	ret = gm_pass_enter(&f->pass);
+	if (!ret)
+		gm_pass_leave(&f->pass);
+	return &ret;
+}
+
+static void blocked_signal_is_refused(void **state)
+{
+	struct fix *f = *state;
+	pthread_t thread;
+	void *ret;
+
+	pthread_create(&thread, NULL, enter_blocked, f);
+	pthread_join(thread, &ret);
+	assert_int_equal(*(int *)ret, -EINVAL);
+	assert_int_equal(f->pass.busy, 0);
+	/* And doesn't hinder others. */
+	assert_int_equal(gm_pass_enter(&f->pass), 0);
+	gm_pass_leave(&f->pass);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(reaches_the_thread_inside),
+		TEST(spares_who_is_outside),
+		TEST(follows_the_pass_to_another_thread),
+		TEST(leaves_the_application_its_value),
+		TEST(stale_kick_is_taken_back),
+		TEST(stale_kick_is_taken_back_at_the_gate),
+		TEST(nested_leave_keeps_the_kick),
+		TEST(kicks_itself_within_a_hold),
+		TEST(blocked_signal_is_refused),
+	};
+
+	return cmocka_run_group_tests_name("kicks", tests, NULL, NULL);
+}

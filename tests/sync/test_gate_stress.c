@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The gate under load. Data that nothing but the gate protects is read inside and changed while it is shut;
+ * ThreadSanitizer sees any mistake as a race, and without it the two halves of the data differ.
+ */
+#include "gate_actors.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VCPUS 3
+#define INHIBITORS 2
+#define HOLDERS 2
+#define RUN_MS 700
+
+static bool no_membarrier;
+static uint64_t seed;
+
+static struct world {
+	struct gm_gate gate;
+	struct gm_pass pass[VCPUS];
+	_Atomic(uint8_t) immediate_exit[VCPUS];
+	_Atomic(bool) stop;
+	/* Plain, on purpose. */
+	long half[2];
+	_Atomic(long) changes;
+	_Atomic(long) wrong;
+	_Atomic(long) errors;
+	_Atomic(long) passed;
+	_Atomic(uint64_t) seeds;
+} w;
+
+static uint64_t new_seed(void)
+{
+	return atomic_fetch_add(&w.seeds, UINT64_C(0x9e3779b97f4a7c15)) | 1;
+}
+
+static uint32_t rnd(uint64_t *s)
+{
+	*s ^= *s << 13;
+	*s ^= *s >> 7;
+	*s ^= *s << 17;
+	return (uint32_t)(*s >> 16);
+}
+
+static void look(void)
+{
+	if (w.half[0] != w.half[1])
+		w.wrong++;
+}
+
+/* True if it worked. */
+static bool change(uint64_t *s)
+{
+	unsigned kicked;
+	uint64_t start;
+	struct gm_stuck stuck;
+	int err = gm_gate_shut(&w.gate, in_ms(20000), &kicked, &start, &stuck);
+
+	if (err) {
+		w.errors++;
+		return false;
+	}
+	look();
+	w.half[0]++;
+	if (rnd(s) % 4 == 0)
+		sched_yield();
+	w.half[1]++;
+	w.changes++;
+	gm_gate_open(&w.gate);
+	return true;
+}
+
+/* As KVM_RUN: until an exit, or until immediate_exit is set. Were a kick lost, it would not end. */
+static void run_guest(_Atomic(uint8_t) *immediate_exit, uint64_t *s)
+{
+	unsigned steps = rnd(s) % 4 ? rnd(s) % 64 : UINT32_MAX;
+
+	while (steps-- && !*immediate_exit && !w.stop) {
+		look();
+		if (rnd(s) % 16 == 0)
+			sched_yield();
+	}
+}
+
+static void *vcpu_main(void *arg)
+{
+	int i = (int)(intptr_t)arg;
+	struct gm_pass *p = &w.pass[i];
+	uint64_t s = new_seed();
+
+	while (!w.stop) {
+		bool outer = rnd(&s) % 8 == 0;
+
+		if (outer && gm_gate_enter(&w.gate))
+			w.errors++;
+		if (gm_pass_enter(p))
+			w.errors++;
+		if (outer && rnd(&s) % 2) { /* not in the order in which they were taken */
+			gm_gate_leave(&w.gate);
+			outer = false;
+		}
+		run_guest(&w.immediate_exit[i], &s);
+		gm_pass_leave(p);
+		if (outer) {
+			look();
+			gm_gate_leave(&w.gate);
+		}
+		w.passed++;
+		if (rnd(&s) % 16 == 0) /* from the exit handler */
+			change(&s);
+	}
+	return NULL;
+}
+
+static void *holder_main(void *arg)
+{
+	uint64_t s = new_seed();
+
+	(void)arg;
+	while (!w.stop) {
+		unsigned depth = 1 + rnd(&s) % 3;
+
+		for (unsigned i = 0; i < depth; i++) {
+			if (gm_gate_enter(&w.gate))
+				w.errors++;
+			look();
+		}
+		if (rnd(&s) % 8 == 0)
+			sched_yield();
+		for (unsigned i = 0; i < depth; i++) {
+			look();
+			gm_gate_leave(&w.gate);
+		}
+	}
+	return NULL;
+}
+
+static void *inhibitor_main(void *arg)
+{
+	uint64_t s = new_seed();
+
+	(void)arg;
+	while (!w.stop && change(&s)) {
+		for (unsigned n = rnd(&s) % 4; n; n--)
+			sched_yield();
+	}
+	return NULL;
+}
+
+/* vCPUs that come and go. */
+static void *churn_main(void *arg)
+{
+	uint64_t s = new_seed();
+
+	(void)arg;
+	while (!w.stop) {
+		struct gm_pass *p = aligned_alloc(GM_CACHE_LINE, sizeof(*p));
+		_Atomic(uint8_t) immediate_exit = 0;
+
+		gm_pass_init(p, &w.gate, 99, (uint8_t *)&immediate_exit);
+		for (unsigned n = rnd(&s) % 8; n; n--) {
+			if (gm_pass_enter(p))
+				w.errors++;
+			run_guest(&immediate_exit, &s);
+			gm_pass_leave(p);
+		}
+		gm_pass_destroy(p);
+		free(p);
+	}
+	return NULL;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	w.seeds = seed;
+	assert_int_equal(gm_gate_init(&w.gate, 0, no_membarrier), 0);
+	for (unsigned i = 0; i < VCPUS; i++)
+		gm_pass_init(&w.pass[i], &w.gate, i, (uint8_t *)&w.immediate_exit[i]);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(w.gate.shut, 0);
+	assert_int_equal(w.gate.waiting, 0);
+	for (unsigned i = 0; i < VCPUS; i++)
+		gm_pass_destroy(&w.pass[i]);
+	assert_null(w.gate.passes);
+	gm_gate_destroy(&w.gate);
+	return 0;
+}
+
+static int start(pthread_t *threads, int n, void *(*body)(void *), int count)
+{
+	for (int i = 0; i < count; i++, n++)
+		assert_int_equal(pthread_create(&threads[n], NULL, body, (void *)(intptr_t)i), 0);
+	return n;
+}
+
+static void stop(pthread_t *threads, int n)
+{
+	w.stop = true;
+	while (n--)
+		pthread_join(threads[n], NULL);
+}
+
+static void nobody_is_inside(void **state)
+{
+	pthread_t t[VCPUS + HOLDERS + INHIBITORS + 1];
+	int n = 0;
+
+	(void)state;
+	n = start(t, n, vcpu_main, VCPUS);
+	n = start(t, n, holder_main, HOLDERS);
+	n = start(t, n, inhibitor_main, INHIBITORS);
+	n = start(t, n, churn_main, 1);
+	sleep_ms(RUN_MS);
+	stop(t, n);
+	printf("%ld changes, %ld passes\n", w.changes, w.passed);
+	assert_int_equal(w.errors, 0);
+	assert_int_equal(w.wrong, 0);
+	assert_int_equal(w.half[0], w.changes);
+	assert_true(w.changes > 20 && w.passed > 20);
+}
+
+/* Holders that hardly ever leave the gate empty don't starve the one who wants to shut it. */
+static void inhibitor_is_not_starved(void **state)
+{
+	pthread_t t[4];
+	uint64_t s = new_seed();
+	int n = start(t, 0, holder_main, 4);
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		assert_true(change(&s));
+	stop(t, n);
+	assert_int_equal(w.wrong, 0);
+}
+
+static void *shut_without_end(void *arg)
+{
+	uint64_t s = 1;
+
+	(void)arg;
+	while (!w.stop && change(&s))
+		;
+	return NULL;
+}
+
+/* Nor does a stream of commits starve the vCPUs: who had to wait for one gets in before the next but one. */
+static void vcpus_are_not_starved(void **state)
+{
+	pthread_t t[3];
+	int n = start(t, 0, vcpu_main, 1);
+
+	(void)state;
+	n = start(t, n, shut_without_end, 2);
+	sleep_ms(RUN_MS / 2);
+	stop(t, n);
+	printf("%ld changes, %ld passes\n", w.changes, w.passed);
+	assert_int_equal(w.errors, 0);
+	assert_int_equal(w.wrong, 0);
+	assert_true(w.passed >= 20);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(nobody_is_inside),
+		TEST(inhibitor_is_not_starved),
+		TEST(vcpus_are_not_starved),
+	};
+	const char *env = getenv("GPAMAP_TEST_SEED");
+	int failed;
+
+	seed = env ? strtoull(env, NULL, 0) : gm_now_ns();
+	printf("GPAMAP_TEST_SEED=%llu\n", (unsigned long long)seed);
+	failed = cmocka_run_group_tests_name("load, membarrier", tests, NULL, NULL);
+	no_membarrier = true;
+	return failed + cmocka_run_group_tests_name("load, full fences", tests, NULL, NULL);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guest: code that runs in the VM and judges what it meets there. It is copied into guest memory,
+ * so it must not refer to anything outside its own section: no library call, no constant in memory.
+ * The build gives it flags that see to that (general registers only, nothing instrumented).
+ */
+#include "guest.h"
+#include "guest_image.h"
+
+#define GUEST __attribute__((section("guest_text")))
+
+static GUEST volatile uint64_t *page_word(const struct guest_ctl *c, uint64_t page, uint64_t word)
+{
+	return (volatile uint64_t *)(c->window + page * GUEST_PAGE + word * 8);
+}
+
+static GUEST uint64_t next_value(struct guest_ctl *c)
+{
+	return c->tag | ++c->gen;
+}
+
+static GUEST void wrong(struct guest_ctl *c, uint64_t page, uint64_t got)
+{
+	c->wrong++;
+	c->bad_read = got;
+	c->bad_page = page;
+}
+
+/* @got was read where @want was stored last. */
+static GUEST void mismatch(struct guest_ctl *c, uint64_t page, uint64_t got, uint64_t want)
+{
+	if (got >> 48 == want >> 48 && got < want)
+		c->lost++;
+	else
+		wrong(c, page, got);
+}
+
+static GUEST void data_step(struct guest_ctl *c, uint64_t page)
+{
+	volatile uint64_t *word = page_word(c, page, COUNT_WORD);
+	uint64_t *last = &c->count[c->id[page]];
+	uint64_t old = *last, value, got;
+
+	got = *word;
+	if (got != old)
+		mismatch(c, page, got, old);
+	value = next_value(c);
+	*word = value;
+	*last = value;
+	got = *word;
+	/* If it is the old one the store is lost, which the next visit finds and counts. */
+	if (got != value && got != old)
+		wrong(c, page, got);
+}
+
+static GUEST void rep_stos(volatile uint64_t *to, uint64_t value, uint64_t count)
+{
+	__asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+}
+
+static GUEST void rep_movs(volatile uint64_t *to, const volatile uint64_t *from, uint64_t count)
+{
+	__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
+
+/* Copy @count words from the window and compare each with @want. */
+static GUEST void string_check(struct guest_ctl *c, uint64_t page, const volatile uint64_t *from,
+			       uint64_t count, uint64_t want)
+{
+	volatile uint64_t *bounce = c->bounce;
+
+	rep_movs(bounce, from, count);
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t got = bounce[i];
+
+		if (got != want)
+			mismatch(c, page, got, want);
+	}
+}
+
+/* Note which value the words before and, with @cross, after the end of a page have. */
+static GUEST void note_boundary(struct guest_ctl *c, uint64_t page, int cross, uint64_t value)
+{
+	c->tail[c->id[page]] = value;
+	if (cross)
+		c->head[c->id[page + 1]] = value;
+}
+
+/* Fill and copy across the end of the page, if the next page is the guest's, too. */
+static GUEST void string_step(struct guest_ctl *c, uint64_t page)
+{
+	int cross = c->kind[page + 1] == PAGE_RW;
+	uint64_t count = cross ? 2 * HEAD_WORDS : HEAD_WORDS;
+	volatile uint64_t *to = page_word(c, page, WORDS - HEAD_WORDS);
+	uint64_t value = next_value(c);
+
+	rep_stos(to, value, count);
+	note_boundary(c, page, cross, value);
+	string_check(c, page, to, count, value);
+
+	value = next_value(c);
+	rep_stos(c->bounce, value, count);
+	rep_movs(to, c->bounce, count);
+	note_boundary(c, page, cross, value);
+	string_check(c, page, to, count, value);
+}
+
+static GUEST void locked_step(struct guest_ctl *c, uint64_t page)
+{
+	volatile uint64_t *word = page_word(c, page, COUNT_WORD);
+	uint64_t *last = &c->last[c->id[page]];
+	uint64_t old = 1;
+
+	__asm__ volatile("lock xaddq %0, %1" : "+r"(old), "+m"(*word) : : "memory");
+	c->count[c->id[page]]++;
+	/* Others add, too, but nobody ever takes away. */
+	if (old < *last || old >> 48)
+		wrong(c, page, old);
+	else
+		*last = old + 1;
+}
+
+static GUEST void stack_step(struct guest_ctl *c, uint64_t page)
+{
+	int cross = c->kind[page + 1] == PAGE_RW;
+	uint64_t value = next_value(c);
+	uint64_t got =
+		guest_stack_op(page_word(c, page, WORDS + (cross ? HEAD_WORD + 1 : 0)), value);
+
+	note_boundary(c, page, cross, value);
+	if (got != value)
+		mismatch(c, page, got, value);
+}
+
+static GUEST void call_blob(struct guest_ctl *c, uint64_t page, uint64_t offset)
+{
+	uint64_t (*blob)(uint64_t) =
+		(uint64_t(*)(uint64_t))(c->window + page * GUEST_PAGE + offset);
+	uint64_t got = blob(c->gen);
+
+	if (got != guest_blob_result(c->gen))
+		wrong(c, page, got);
+	c->gen++;
+}
+
+static GUEST void fetch_step(struct guest_ctl *c, uint64_t page)
+{
+	call_blob(c, page, CODE_WORD * 8);
+	if (c->kind[page + 1] != PAGE_GAP)
+		call_blob(c, page, GUEST_PAGE - GUEST_BLOB_BEFORE);
+}
+
+static GUEST void pagetable_step(struct guest_ctl *c, uint64_t page)
+{
+	for (unsigned i = 0; i < WALKS_PER_STEP; i++) {
+		uint64_t entry = c->entry % WORDS, got;
+
+		/* A stride that visits all entries and does not stay within one cache line. */
+		c->entry += 37;
+		if (entry == CONST_WORD)
+			continue;
+		got = *(volatile uint64_t *)(c->walk + page * WORDS * GUEST_PAGE +
+					     entry * GUEST_PAGE);
+		if (got != TARGET_VALUE + entry % TARGET_PAGES)
+			wrong(c, page, got);
+	}
+}
+
+static GUEST void step(struct guest_ctl *c, uint64_t page)
+{
+	uint32_t hazard = c->hazard;
+	uint64_t got = *page_word(c, page, CONST_WORD);
+
+	if (got != CONST_VALUE)
+		wrong(c, page, got);
+	if (hazard == HAZARD_FETCH)
+		fetch_step(c, page);
+	else if (hazard == HAZARD_PAGETABLE)
+		pagetable_step(c, page);
+	else if (c->kind[page] == PAGE_RO)
+		return;
+	else if (hazard == HAZARD_DATA)
+		data_step(c, page);
+	else if (hazard == HAZARD_STRING)
+		string_step(c, page);
+	else if (hazard == HAZARD_LOCKED)
+		locked_step(c, page);
+	else
+		stack_step(c, page);
+}
+
+GUEST void guest_entry(struct guest_ctl *c)
+{
+	for (;;) {
+		while (!*(volatile uint32_t *)&c->stop) {
+			uint64_t page = c->page;
+
+			c->page = page + 1 < WINDOW_PAGES ? page + 1 : 0;
+			if (c->kind[page] == PAGE_GAP)
+				continue;
+			step(c, page);
+			(*(volatile uint64_t *)&c->ops)++;
+		}
+		*(volatile uint32_t *)c->doorbell = 1;
+	}
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The torture on a real KVM, with guest code of its own. See port.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kvm_boot.h"
+#include "port.h"
+
+#define CPUID_ENTRIES 256u
+
+struct kvm_vcpu {
+	int fd;
+	struct kvm_run *run;
+};
+
+struct port_vm {
+	int kvm_fd;
+	int fd;
+	size_t run_size;
+	enum mode mode;
+	unsigned vcpus;
+	struct kvm_vcpu vcpu[];
+};
+
+const char *port_kvm_device(void)
+{
+	const char *name = getenv("GPAMAP_KVM_DEVICE");
+
+	return name && *name ? name : "/dev/kvm";
+}
+
+static int open_kvm(void)
+{
+	int fd = open(port_kvm_device(), O_RDWR | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ioctl(fd, KVM_GET_API_VERSION, 0);
+	if (ret == KVM_API_VERSION)
+		return fd;
+	ret = ret < 0 ? -errno : -ENOTSUP;
+	close(fd);
+	return ret;
+}
+
+int port_kvm_probe(void)
+{
+	int fd = open_kvm();
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+static int kvm_set_slot(struct port_vm *vm, const struct port_slot *slot)
+{
+	struct kvm_userspace_memory_region r = {.slot = slot->id};
+
+	if (slot->size) {
+		r.flags = (slot->readonly ? KVM_MEM_READONLY : 0) |
+			  (slot->log ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+		r.guest_phys_addr = slot->gpa;
+		r.memory_size = slot->size;
+		r.userspace_addr = (uint64_t)slot->hva;
+	}
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r) ? -errno : 0;
+}
+
+static int kvm_get_dirty(struct port_vm *vm, uint32_t id, uint64_t *bitmap)
+{
+	struct kvm_dirty_log log = {.slot = id, .dirty_bitmap = bitmap};
+
+	return ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) ? -errno : 0;
+}
+
+static int set_cpuid(struct port_vm *vm, int vcpu_fd)
+{
+	struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+	int ret = 0;
+
+	if (!cpuid)
+		return -ENOMEM;
+	cpuid->nent = CPUID_ENTRIES;
+	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) ||
+	    ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid))
+		ret = -errno;
+	free(cpuid);
+	return ret;
+}
+
+static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i)
+{
+	struct kvm_vcpu *v = &vm->vcpu[i];
+	void *run;
+	int ret;
+
+	v->fd = ioctl(vm->fd, KVM_CREATE_VCPU, i);
+	if (v->fd < 0)
+		return -errno;
+	run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (run == MAP_FAILED)
+		return -errno;
+	v->run = run;
+	ret = set_cpuid(vm, v->fd);
+	if (ret)
+		return ret;
+	kvm_boot_tables(a, i);
+	return kvm_boot_registers(v->fd, i, vm->mode);
+}
+
+static void kvm_vm_free(struct port_vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned i = 0; i < vm->vcpus; i++) {
+		if (vm->vcpu[i].run)
+			munmap(vm->vcpu[i].run, vm->run_size);
+		if (vm->vcpu[i].fd >= 0)
+			close(vm->vcpu[i].fd);
+	}
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->kvm_fd >= 0)
+		close(vm->kvm_fd);
+	free(vm);
+}
+
+static int vm_open(struct port_vm *vm)
+{
+	int size;
+
+	vm->kvm_fd = open_kvm();
+	if (vm->kvm_fd < 0)
+		return vm->kvm_fd;
+	size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (size < 0)
+		return -errno;
+	vm->run_size = (size_t)size;
+	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
+	return vm->fd < 0 ? -errno : 0;
+}
+
+static int kvm_vm_new(const struct arena *a, unsigned vcpus, enum mode mode, struct port_vm **ret)
+{
+	struct port_vm *vm = calloc(1, sizeof(*vm) + vcpus * sizeof(vm->vcpu[0]));
+	struct port_slot stable = {
+		.id = STABLE_SLOT, .gpa = STABLE_GPA, .size = a->stable_size, .hva = a->stable};
+	int err;
+
+	if (!vm)
+		return -ENOMEM;
+	vm->kvm_fd = -1;
+	vm->fd = -1;
+	vm->mode = mode;
+	vm->vcpus = vcpus;
+	for (unsigned i = 0; i < vcpus; i++)
+		vm->vcpu[i].fd = -1;
+	if (!(err = vm_open(vm)) && !(err = kvm_boot_memory(a)))
+		err = kvm_set_slot(vm, &stable);
+	for (unsigned i = 0; !err && i < vcpus; i++)
+		err = vcpu_init(vm, a, i);
+	if (err) {
+		kvm_vm_free(vm);
+		return err;
+	}
+	*ret = vm;
+	return 0;
+}
+
+static int kvm_map_new(struct port_vm *vm, const struct gpamap_options *opt, struct gpamap **ret)
+{
+	return gpamap_new_kvm(vm->fd, opt, ret);
+}
+
+static int kvm_attach(struct port_vm *vm, unsigned vcpu, struct gpamap *map,
+		      struct gpamap_vcpu **ret)
+{
+	return gpamap_vcpu_attach(map, vm->vcpu[vcpu].fd, vm->vcpu[vcpu].run, vcpu, ret);
+}
+
+static int kvm_run_vcpu(struct port_vm *vm, unsigned vcpu)
+{
+	return ioctl(vm->vcpu[vcpu].fd, KVM_RUN, 0) ? -errno : 0;
+}
+
+static int kvm_reset(struct port_vm *vm, unsigned vcpu)
+{
+	return kvm_boot_registers(vm->vcpu[vcpu].fd, vcpu, vm->mode);
+}
+
+static struct kvm_run *kvm_kvm_run(struct port_vm *vm, unsigned vcpu)
+{
+	return vm->vcpu[vcpu].run;
+}
+
+const struct port port_kvm = {
+	.name = "kvm",
+	.vm_new = kvm_vm_new,
+	.vm_free = kvm_vm_free,
+	.set_slot = kvm_set_slot,
+	.get_dirty = kvm_get_dirty,
+	.map_new = kvm_map_new,
+	.attach = kvm_attach,
+	.run = kvm_run_vcpu,
+	.reset = kvm_reset,
+	.kvm_run = kvm_kvm_run,
+};

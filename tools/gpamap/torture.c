@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* See torture.h. */
+#include "torture.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+static const struct strategy *const strategies[STRATEGY_COUNT] = {
+	[STRATEGY_NAIVE] = &strategy_naive,
+	[STRATEGY_INHIBIT] = &strategy_inhibit,
+	[STRATEGY_GPAMAP] = &strategy_gpamap,
+};
+
+static unsigned count_bits(unsigned set)
+{
+	return (unsigned)__builtin_popcount(set);
+}
+
+/* NULL: there's none, and stderr says why. */
+static const struct port *choose_port(enum backend backend)
+{
+	int ret = backend == BACKEND_SIM ? 0 : port_kvm_probe();
+
+	if (backend == BACKEND_SIM)
+		return &port_sim;
+	if (!ret)
+		return &port_kvm;
+	fprintf(stderr, "gpamap torture: no KVM at %s: %s%s\n", port_kvm_device(), strerror(-ret),
+		backend == BACKEND_AUTO ? "; the simulated VM is used" : "");
+	return backend == BACKEND_AUTO ? &port_sim : NULL;
+}
+
+static void kick_handler(int signo)
+{
+	(void)signo;
+}
+
+/* The signal that brings vCPU threads out of KVM_RUN does nothing else. */
+static int install_kick(void)
+{
+	struct sigaction sa = {.sa_handler = kick_handler};
+
+	return sigaction(KICK_SIGNAL, &sa, NULL) ? -errno : 0;
+}
+
+static int run_strategy(const struct options *o, const struct port *port, struct result *res)
+{
+	double seconds = o->seconds / (count_bits(o->hazards) * count_bits(o->modes));
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < MAX_CELLS; i++) {
+		struct cell *c = &res->cell[res->cells];
+
+		c->hazard = (enum hazard)(i / MODE_COUNT);
+		c->mode = (enum mode)(i % MODE_COUNT);
+		if (!(o->hazards & (1u << c->hazard)) || !(o->modes & (1u << c->mode)))
+			continue;
+		ret = cell_run(o, port, seconds, c, res);
+		tally_add(&res->total, &c->tally);
+		res->cells++;
+	}
+	if (isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+	samples_sort(&res->blackout_us);
+	return ret;
+}
+
+static enum verdict judge(const struct report *r)
+{
+	enum verdict verdict = VERDICT_KEPT;
+
+	for (unsigned i = 0; i < r->results; i++) {
+		const struct result *res = &r->result[i];
+		bool violated = tally_violated(&res->total);
+
+		if (res->strategy == &strategy_gpamap && violated)
+			return VERDICT_BROKEN;
+		if (res->strategy == &strategy_naive && !violated)
+			verdict = VERDICT_UNPROVEN;
+	}
+	return verdict;
+}
+
+static int run_all(struct report *r)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < STRATEGY_COUNT; i++) {
+		if (!(r->options->strategies & (1u << i)))
+			continue;
+		r->result[r->results].strategy = strategies[i];
+		ret = run_strategy(r->options, r->port, &r->result[r->results++]);
+	}
+	return ret;
+}
+
+static int write_reports(const struct report *r)
+{
+	const char *json = r->options->json;
+	int ret;
+
+	report_table(r, json && !strcmp(json, "-") ? stderr : stdout);
+	if (!json)
+		return 0;
+	ret = report_json(r, json);
+	if (ret)
+		fprintf(stderr, "gpamap torture: --json: %s: %s\n", json, strerror(-ret));
+	return ret;
+}
+
+int torture(const struct options *o)
+{
+	struct report *r;
+	int ret = install_kick(), status;
+
+	r = calloc(1, sizeof(*r));
+	if (!r || ret) {
+		fprintf(stderr, "gpamap torture: %s\n", strerror(ret ? -ret : ENOMEM));
+		free(r);
+		return EX_SOFTWARE;
+	}
+	r->options = o;
+	r->port = choose_port(o->backend);
+	if (!r->port) {
+		free(r);
+		return EX_UNAVAILABLE;
+	}
+	ret = run_all(r);
+	r->verdict = judge(r);
+	if (!ret)
+		ret = write_reports(r);
+	status = ret ? EX_SOFTWARE : (int)r->verdict;
+	for (unsigned i = 0; i < r->results; i++)
+		samples_free(&r->result[i].blackout_us);
+	free(r);
+	return status;
+}
