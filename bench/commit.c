@@ -6,14 +6,16 @@
 #include <err.h>
 #include <gpamap-sim.h>
 #include <gpamap.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "guest.h"
 
-/* KVM's own work grows a little with the number of slots; see GROWTH_LIMIT of the flatten section. */
-#define GROWTH_LIMIT 6.0
+/* Of what a commit takes longer than its slot operations. The logarithm grows by 1.5, and what falls out of
+ * the caches adds to it; the linear cost would be 32. */
+#define GROWTH_LIMIT 8.0
 
 struct rig {
 	unsigned n;
@@ -116,18 +118,21 @@ enum { NR_SIZES = 3, NR_RIGS = 2 * NR_SIZES };
 
 static void report(struct bench *b, struct rig *rigs)
 {
-	double median[NR_RIGS];
-	char what[64];
+	double median[NR_RIGS], own[NR_SIZES];
+	char what[80];
 
 	for (int i = 0; i < NR_RIGS; i++)
 		median[i] = result_row(b, "commit", rigs[i].raw ? "two slot operations" : "commit",
 				       rigs[i].n, "us", &rigs[i].us);
 	for (int i = 0; i < NR_SIZES; i++) {
+		/* What can't be told from nothing counts as a tenth of a microsecond. */
+		own[i] = fmax(0.1, median[i] - median[NR_SIZES + i]);
 		snprintf(what, sizeof(what), "commit / two slot operations, at %u", rigs[i].n);
 		result_ratio(b, "commit", what, median[i] / median[NR_SIZES + i], 0);
 	}
-	snprintf(what, sizeof(what), "commit: at %u / at %u", rigs[NR_SIZES - 1].n, rigs[0].n);
-	result_ratio(b, "commit", what, median[NR_SIZES - 1] / median[0], GROWTH_LIMIT);
+	snprintf(what, sizeof(what), "commit - two slot operations: at %u / at %u", rigs[2].n,
+		 rigs[1].n);
+	result_ratio(b, "commit", what, own[2] / own[1], GROWTH_LIMIT);
 }
 
 void bench_commit(struct bench *b)

@@ -160,11 +160,19 @@ static struct gm_op inverse(const struct gm_op *op)
 		.phase = op->phase, .kind = kinds[op->kind], .from = op->to, .to = op->from};
 }
 
-/* Is @s one of the strays that the map had before? Then it is forgotten. */
+static bool same_slot(const struct gm_slot *a, const struct gm_slot *b)
+{
+	return a->space == b->space && a->id == b->id && a->gpa.first == b->gpa.first &&
+	       a->gpa.last == b->gpa.last && a->region == b->region && a->hva == b->hva &&
+	       a->flags == b->flags;
+}
+
+/* Is @s one of the strays that the map had before? Then it is forgotten. The id alone doesn't tell: this commit
+ * may have given it to another slot since, which is a stray itself by now. */
 static bool drop_stray(struct gm_commit *c, const struct gm_slot *s)
 {
 	for (size_t i = 0; i < c->nr_strays; i++) {
-		if (c->strays[i].space != s->space || c->strays[i].id != s->id)
+		if (!same_slot(&c->strays[i], s))
 			continue;
 		gm_region_unref(c->strays[i].region);
 		c->strays[i] = c->strays[--c->nr_strays];
@@ -263,9 +271,11 @@ static int undo(struct gm_commit *c, int err)
 	if (!clean)
 		return wreck(c);
 	if (m->broken) {
-		/* Not open, but no longer shut by this thread: the next commit must be able to. */
-		if (c->shut)
-			gm_gate_break(&m->gate);
+		/* Somebody is still inside, from before it broke. */
+		if (!c->shut)
+			return err;
+		/* Not open, but no longer this thread's: the next commit must be able to shut it. */
+		gm_gate_break(&m->gate);
 		return gm_fail(c->msg, -ENOTRECOVERABLE, "the map is still broken: %.200s",
 			       first.text);
 	}

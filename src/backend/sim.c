@@ -44,6 +44,8 @@ static void free_space(struct sim_space *space)
 	for (size_t i = 0; t && i < t->n; i++)
 		sim_slot_free(t->slot[i]);
 	gm_free(&gm_alloc_default, t);
+	gm_free(&gm_alloc_default, space->spare[0]);
+	gm_free(&gm_alloc_default, space->spare[1]);
 	gm_free(&gm_alloc_default, space->by_id);
 }
 

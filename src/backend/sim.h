@@ -52,12 +52,15 @@ struct sim_slot {
 /* Sorted by GPA. */
 struct sim_table {
 	size_t n;
+	size_t room;
 	struct sim_slot *slot[];
 };
 
 struct sim_space {
 	_Atomic(struct sim_table *) table;
-	struct sim_slot **by_id; /* under the slot lock */
+	/* Under the slot lock: */
+	struct sim_slot **by_id;
+	struct sim_table *spare[2]; /* as many as a change needs, so that most need no memory */
 };
 
 /* A call from @at on its kind's count is to fail; 0: none is. */
@@ -154,19 +157,21 @@ static inline bool sim_interrupted(struct gpamap_sim_vcpu *v)
 	return atomic_load_explicit(byte, memory_order_acquire) != 0;
 }
 
-/* sim_table.c */
+/* sim_table.c; but for find, under the slot lock. */
 
 /* The slot that holds @gpa; NULL: none. */
 struct sim_slot *sim_table_find(const struct sim_table *t, uint64_t gpa);
 /* Does a slot other than @but overlap @size (not 0) bytes from @gpa on? */
 bool sim_table_overlaps(const struct sim_table *t, uint64_t gpa, uint64_t size,
 			const struct sim_slot *but);
-/* @t without @drop and with @add; each may be NULL. NULL: no memory. */
-struct sim_table *sim_table_edit(const struct sim_table *t, const struct sim_slot *drop,
+/* A table, with the slots of @space but for @drop and with @add; each may be NULL. NULL: no memory. */
+struct sim_table *sim_table_edit(struct sim_space *space, const struct sim_slot *drop,
 				 struct sim_slot *add);
-/* Make @t the table of @space, and return the one before when nobody can use it any more. pre: slot_lock
- * is held, and the caller is not inside a section. */
-struct sim_table *sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t);
+/* One that nobody can be using; NULL is fine. */
+void sim_table_put(struct sim_space *space, struct sim_table *t);
+/* Make @t the table of @space, and wait until nobody uses the one before. pre: the caller is not inside a
+ * section. */
+void sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t);
 
 /* sim_slots.c */
 

@@ -193,14 +193,16 @@ static void drop_slot(struct sim_slot *s, const struct sim_slot *kept)
 /* One swap: @next, which may replace the old slot, comes. */
 static int swap_in(struct gpamap_sim *sim, const struct change *c, struct sim_slot *next)
 {
-	struct sim_table *t = sim_table_edit(atomic_load(&c->space->table), c->old, next);
+	struct sim_table *before = atomic_load(&c->space->table);
+	struct sim_table *after = sim_table_edit(c->space, c->old, next);
 
-	if (!t) {
+	if (!after) {
 		drop_slot(next, c->old);
 		return -ENOMEM;
 	}
 	c->space->by_id[next->id & 0xffff] = next;
-	gm_free(&gm_alloc_default, sim_publish(sim, c->space, t));
+	sim_publish(sim, c->space, after);
+	sim_table_put(c->space, before);
 	drop_slot(c->old, next);
 	return 0;
 }
@@ -246,10 +248,10 @@ static struct sim_slot *invalid_copy(const struct sim_slot *s)
 static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim_slot *next,
 		      int fault)
 {
-	struct sim_table *now = atomic_load(&c->space->table);
+	struct sim_table *before = atomic_load(&c->space->table);
 	struct sim_slot *invalid = invalid_copy(c->old);
-	struct sim_table *during = invalid ? sim_table_edit(now, c->old, invalid) : NULL;
-	struct sim_table *after = sim_table_edit(now, c->old, next);
+	struct sim_table *during = invalid ? sim_table_edit(c->space, c->old, invalid) : NULL;
+	struct sim_table *after = sim_table_edit(c->space, c->old, next);
 	struct sim_table *unused = after;
 
 	if (!during || !after) {
@@ -260,12 +262,12 @@ static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim
 	sim_step(sim, GPAMAP_SIM_WHILE_INVALID);
 	if (!fault) {
 		c->space->by_id[c->old->id & 0xffff] = next;
-		unused = now;
+		unused = before;
 	}
-	sim_publish(sim, c->space, fault ? now : after);
+	sim_publish(sim, c->space, fault ? before : after);
 out:
-	gm_free(&gm_alloc_default, unused);
-	gm_free(&gm_alloc_default, during);
+	sim_table_put(c->space, unused);
+	sim_table_put(c->space, during);
 	gm_free(&gm_alloc_default, invalid);
 	return fault;
 }

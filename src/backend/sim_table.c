@@ -43,29 +43,61 @@ bool sim_table_overlaps(const struct sim_table *t, uint64_t gpa, uint64_t size,
 	return false;
 }
 
-struct sim_table *sim_table_edit(const struct sim_table *t, const struct sim_slot *drop,
+static struct sim_table *table_get(struct sim_space *space, size_t room)
+{
+	struct sim_table *t;
+
+	for (unsigned i = 0; i < 2; i++) {
+		t = space->spare[i];
+		if (t && t->room >= room) {
+			space->spare[i] = NULL;
+			return t;
+		}
+	}
+	/* Some more, for the next ones. */
+	room += room / 2 + 16;
+	t = gm_calloc(&gm_alloc_default, 1, sizeof(*t) + room * sizeof(t->slot[0]));
+	if (t)
+		t->room = room;
+	return t;
+}
+
+void sim_table_put(struct sim_space *space, struct sim_table *t)
+{
+	for (unsigned i = 0; i < 2 && t; i++) {
+		struct sim_table *spare = space->spare[i];
+
+		/* Keep the larger one. */
+		if (!spare || spare->room < t->room) {
+			space->spare[i] = t;
+			t = spare;
+		}
+	}
+	gm_free(&gm_alloc_default, t);
+}
+
+struct sim_table *sim_table_edit(struct sim_space *space, const struct sim_slot *drop,
 				 struct sim_slot *add)
 {
-	struct sim_table *next =
-		gm_calloc(&gm_alloc_default, 1, sizeof(*next) + (t->n + 1) * sizeof(next->slot[0]));
+	const struct sim_table *t = atomic_load(&space->table);
+	struct sim_table *next = table_get(space, t->n + 1);
 	size_t cut = drop ? first_beyond(t, drop->gpa) : t->n;
+	size_t rest = t->n - cut;
 	size_t at;
 
 	if (!next)
 		return NULL;
+	if (drop)
+		rest--;
 	memcpy(next->slot, t->slot, cut * sizeof(t->slot[0]));
-	next->n = cut;
-	if (drop) {
-		next->n = t->n - 1;
-		memcpy(next->slot + cut, t->slot + cut + 1, (next->n - cut) * sizeof(t->slot[0]));
-	}
-	if (add) {
-		at = first_beyond(next, add->gpa);
-		memmove(next->slot + at + 1, next->slot + at,
-			(next->n - at) * sizeof(next->slot[0]));
-		next->slot[at] = add;
-		next->n++;
-	}
+	memcpy(next->slot + cut, t->slot + (t->n - rest), rest * sizeof(t->slot[0]));
+	next->n = cut + rest;
+	if (!add)
+		return next;
+	at = first_beyond(next, add->gpa);
+	memmove(next->slot + at + 1, next->slot + at, (next->n - at) * sizeof(next->slot[0]));
+	next->slot[at] = add;
+	next->n++;
 	return next;
 }
 
@@ -86,11 +118,9 @@ static void wait_for(const struct gpamap_sim_vcpu *v)
 	}
 }
 
-struct sim_table *sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t)
+void sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t)
 {
-	struct sim_table *old = atomic_exchange(&space->table, t);
-
+	atomic_store(&space->table, t);
 	for (struct gpamap_sim_vcpu *v = sim->vcpus; v; v = v->next)
 		wait_for(v);
-	return old;
 }

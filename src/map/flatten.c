@@ -126,7 +126,7 @@ static int render_terminal(struct render *c, struct gpamap_region *r, struct gm_
 	if (way->readonly && r->guest_memfd)
 		return gm_fail(c->msg, -EPERM,
 			       "'" GM_NAME "' at GPA 0x%llx lies below something read-only, which "
-					   "guest_memfd can't be",
+			       "guest_memfd can't be",
 			       gm_label(r), (gm_ull)gpa.first);
 	return fill(c, gpa, &s);
 }
@@ -254,6 +254,7 @@ static int flatten_window(struct render *c, const struct gm_space *sp, struct gm
 	int err;
 
 	gm_tree_abort(&c->gaps);
+	/* What is cut at the window's edges becomes whole again as the window is filled, if it can. */
 	err = gm_segs_clear(c->view, window);
 	if (!err)
 		err = gm_tree_insert(&c->gaps, window, 0, NULL);
@@ -261,11 +262,6 @@ static int flatten_window(struct render *c, const struct gm_space *sp, struct gm
 		err = render_plain(c, sp, window);
 	if (!err)
 		err = render(c, sp->root, window, window.first, way);
-	/* What was cut at the window's edges may be whole again. */
-	if (!err)
-		err = gm_segs_join(c->view, window.first);
-	if (!err && window.last != UINT64_MAX)
-		err = gm_segs_join(c->view, window.last + 1);
 	return err;
 }
 

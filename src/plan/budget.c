@@ -96,7 +96,7 @@ static void advance_deletes(struct gm_draft *d, int64_t n)
 	for (size_t i = 0; i < d->gone.n && n > 0; i++) {
 		struct gm_piece *p = &d->gone.p[i];
 
-		if (p->mate == GM_NO_MATE && p->phase == GM_LATE) {
+		if (p->mate == GM_NO_MATE && p->phase == GM_LATE && !p->slot.missing) {
 			p->phase = GM_CRITICAL;
 			n--;
 		}

@@ -2,7 +2,7 @@
 /*
  * What overlaps, what is one move, and the phase of each piece.
  *
- * A move is used where neither end overlaps anything, then it is early; and where its target overlaps
+ * A move is used where neither end overlaps anything, then it is late; and where its target overlaps
  * something, then it is critical, and takes the place of a create that would be. Where only its source does,
  * the delete alone is critical, and the create, which takes much longer for a large slot, is early: so it
  * is not used there.
@@ -169,9 +169,10 @@ static void set_phases(struct gm_draft *d)
 
 	for (size_t c = 0; c < d->come.n; c++) {
 		struct gm_piece *p = &d->come.p[c];
-		bool source_hit = p->mate != GM_NO_MATE && d->gone.p[p->mate].hit;
+		bool moves = p->mate != GM_NO_MATE;
+		bool source_hit = moves && d->gone.p[p->mate].hit;
 
-		p->phase = unless_critical(all || p->hit || source_hit, GM_EARLY);
+		p->phase = unless_critical(all || p->hit || source_hit, moves ? GM_LATE : GM_EARLY);
 	}
 	for (size_t g = 0; g < d->gone.n; g++) {
 		struct gm_piece *p = &d->gone.p[g];

@@ -90,20 +90,25 @@ static void add_flags(struct gm_plan *plan, const struct gm_draft *d, enum gm_ph
 	}
 }
 
-/* Deletes first: what comes may need their ranges and ids. Then moves, whose targets overlap deleted slots at
- * most, and creates, which may overlap the sources of moves. */
+/* Critical: deletes first, as what comes may need their ranges and ids. Then moves, whose targets overlap deleted
+ * slots at most, and creates, which may overlap the sources of moves. Late: what is more likely to fail
+ * comes first, while there is least to be undone. */
 static size_t add_phase(struct gm_plan *plan, const struct gm_plan_input *in,
 			const struct gm_draft *drafts, enum gm_phase phase)
 {
-	static void (*const adders[])(struct gm_plan *, const struct gm_draft *, enum gm_phase) = {
-		add_deletes, add_moves, add_creates, add_flags};
+	typedef void (*adder)(struct gm_plan *, const struct gm_draft *, enum gm_phase);
+	static const adder orders[][4] = {
+		[GM_EARLY] = {add_creates, add_flags},
+		[GM_CRITICAL] = {add_deletes, add_moves, add_creates, add_flags},
+		[GM_LATE] = {add_moves, add_deletes, add_flags},
+	};
 	size_t before = plan->n;
 
 	if (phase == GM_CRITICAL)
 		add_strays(plan, in);
-	for (size_t k = 0; k < sizeof(adders) / sizeof(adders[0]); k++) {
+	for (int k = 0; k < 4 && orders[phase][k]; k++) {
 		for (unsigned i = 0; i < in->nr_spaces; i++)
-			adders[k](plan, &drafts[i], phase);
+			orders[phase][k](plan, &drafts[i], phase);
 	}
 	return plan->n - before;
 }

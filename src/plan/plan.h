@@ -5,7 +5,8 @@
  * What it decides, and why:
  *  - Only slots that overlap a window (a range that an edit touched) are looked at.
  *  - A slot all of whose pages show the same memory in the next view stays. If only LOG differs, and on
- *    the whole slot, that is one FLAGS operation in place: on is early, off is late.
+ *    the whole slot, that is one FLAGS operation in place: on is early, off is late. If only region or
+ *    group differ, the table's entry is changed, without an operation.
  *  - Any other touched slot goes. What the next view has there and no slot that stays covers is created:
  *    the pieces of a split, the part that is new of a slot that grows (which itself stays).
  *  - Created slots are cut at multiples of the greatest slot size, and where memory, flags, region or
@@ -14,11 +15,13 @@
  *    nothing that is still there at that time is in the way.
  *  - An operation is critical if a range that goes (delete, source of a move) overlaps one that comes
  *    (create, target of a move), or if it deletes a slot that logs: its last dirty bits can be read only
- *    when no vCPU writes (P4). Of the others, creates and moves are early, deletes late. With one_instant
- *    all are critical.
+ *    when no vCPU writes (P4). Of the others, creates are early, moves and deletes late: memory does not
+ *    vanish from where a guest may be using it while the commit can still fail or time out. With
+ *    one_instant all are critical.
  *  - In the critical part deletes come first, then moves, then creates, then flags.
  *  - Ids are reused; those that a late operation frees are not used before. When ids run short, pieces
- *    that could be one slot are merged again, the oldest first. If that doesn't help: -ENOSPC.
+ *    that could be one slot are merged again, the oldest first; and what fits only once something is
+ *    deleted becomes critical, with what makes room for it. If that doesn't help: -ENOSPC.
  */
 #ifndef GM_PLAN_PLAN_H
 #define GM_PLAN_PLAN_H
@@ -90,7 +93,8 @@ void gm_plan_destroy(struct gm_plan *plan);
  *   gm_plan_accept(): the operations are done: the tables become the committed ones, ids that went are
  *                     free again.
  *   gm_plan_reject(): none are done, or all are undone: tables and ids as before.
- * Both can't fail. -ENOMEM, -ENOSPC: rejected already.
+ * Both can't fail. -ENOMEM, -ENOSPC, -EPERM (read-only guest_memfd): rejected already.
+ * pre: `missing` slots are in windows; the trees are not edited.
  */
 int gm_plan_make(struct gm_plan *plan, const struct gm_plan_input *in, struct gm_msg *msg);
 void gm_plan_accept(struct gm_plan *plan, const struct gm_plan_input *in);

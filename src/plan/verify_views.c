@@ -71,8 +71,8 @@ static bool goes_on(const struct gm_node *a, const struct gm_node *b)
 		return false;
 	next = sight_of_seg(a, b->range.first);
 	there = sight_of_seg(b, b->range.first);
-	return gm_sight_same(&next, &there) && sa->flags == sb->flags && sa->kind == sb->kind &&
-	       sa->region == sb->region && sa->group == sb->group &&
+	return gm_sight_same(&next, &there) && next.log == there.log && sa->region == sb->region &&
+	       sa->group == sb->group &&
 	       sa->offset + (b->range.first - a->range.first) == sb->offset;
 }
 

@@ -119,13 +119,16 @@ bool gm_gate_inside(struct gm_gate *g);
  * Shut the gate and wait until all are out. @deadline_ns is on CLOCK_MONOTONIC. *@kicked counts the vCPUs
  * that were kicked; *@start is the CLOCK_MONOTONIC time in ns just before the first could be held.
  * -ETIMEDOUT: it is open again, *@stuck says who (also: the inhibitor that would not end). -EDEADLK: this
- * thread is inside, or holds it shut. If the gate is broken already, it is shut and empty: 0 at once.
+ * thread is inside, or holds it shut. A gate that is broken
+ * stays so, also after -ETIMEDOUT.
  */
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
 		 struct gm_stuck *stuck);
 /* Open it, and wake all. */
 void gm_gate_open(struct gm_gate *g);
-/* Leave it shut: who waits, and who comes, gets -ENOTRECOVERABLE, until it is shut by a repair and opened. */
+/* Leave it shut: who waits, and who comes, gets -ENOTRECOVERABLE, until it is shut by a repair and opened. May
+ * also be called where it could not be shut: who is inside is kicked, but not waited for. pre: no other thread
+ * is about to shut it. */
 void gm_gate_break(struct gm_gate *g);
 bool gm_gate_broken(struct gm_gate *g);
 

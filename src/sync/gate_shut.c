@@ -216,11 +216,19 @@ static void let_in(struct gm_gate *g, uint64_t deadline)
 
 /* ------------------------------------------------------------------------------- the gate --- */
 
+static void end_shut(struct gm_gate *g, uint32_t state)
+{
+	atomic_store(&g->shut, state);
+	gm_futex_wake(&g->shut, GM_WAKE_ALL);
+	inhibitor_unlock(g);
+}
+
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
 		 struct gm_stuck *stuck)
 {
 	struct round r = {.gate = g, .self = gm_thread_id()};
 	uint64_t began;
+	bool broken;
 	int err;
 
 	if (gm_gate_mine(g) || gm_gate_inside(g))
@@ -228,30 +236,22 @@ int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint
 	err = inhibitor_lock(g, r.self, deadline_ns, stuck);
 	if (err)
 		return err;
-	if (gm_gate_broken(g)) {
-		*kicked = 0;
-		*start = gm_now_ns();
-		return 0;
-	}
-	let_in(g, deadline_ns);
+	/* A broken one lets nobody in, but somebody may be inside who was when it broke. */
+	broken = gm_gate_broken(g);
+	if (!broken)
+		let_in(g, deadline_ns);
 	g->round++;
 	began = gm_now_ns();
-	atomic_store(&g->shut, GM_SHUT);
+	if (!broken)
+		atomic_store(&g->shut, GM_SHUT);
 	err = drain(&r, deadline_ns, stuck);
 	if (err) {
-		gm_gate_open(g);
+		end_shut(g, broken ? GM_BROKEN : GM_OPEN);
 		return err;
 	}
 	*kicked = r.kicked;
 	*start = began;
 	return 0;
-}
-
-static void end_shut(struct gm_gate *g, uint32_t state)
-{
-	atomic_store(&g->shut, state);
-	gm_futex_wake(&g->shut, GM_WAKE_ALL);
-	inhibitor_unlock(g);
 }
 
 void gm_gate_open(struct gm_gate *g)
@@ -261,6 +261,16 @@ void gm_gate_open(struct gm_gate *g)
 
 void gm_gate_break(struct gm_gate *g)
 {
+	struct round r = {.gate = g, .self = gm_thread_id()};
+	struct gm_stuck who;
+
+	atomic_store(&g->shut, GM_BROKEN);
+	/* If it could not be shut, some are inside: they are asked to come out, and can't come back. */
+	g->round++;
+	pthread_mutex_lock(&g->lock);
+	heavy_barrier(&r);
+	look(&r, &who);
+	pthread_mutex_unlock(&g->lock);
 	end_shut(g, GM_BROKEN);
 }
 

@@ -342,7 +342,6 @@ static bool attempt(size_t step, const struct fault *f, unsigned nth)
 	/* Only a fault that comes once can be met by an edit that is repeated at once. */
 	s.again = nth % 2 && !f->forever;
 	txn = vm_begin(&s.vm);
-	if (getenv("V")) fprintf(stderr, "step %zu call %d nth %u\n", step, f->call, nth);
 	before = fault_count(&s, f);
 	arm(&s, f, nth);
 	err = steps[step].edits(&s, txn);
@@ -535,6 +534,75 @@ static void broken_then_other(void **state)
 	}
 }
 
+/* Break the map at the @first ioctl of @step, and let the @second of its repair fail. False: it was not
+ * reached. */
+static bool break_twice(size_t step, unsigned first, unsigned second, bool forever, bool *broke)
+{
+	const struct fault any = {.call = GPAMAP_SIM_ANY, .error = EIO};
+	struct script s;
+	struct gpamap_txn *txn;
+	uint64_t before;
+	bool hit;
+	int err;
+
+	script_open(&s, step);
+	txn = vm_begin(&s.vm);
+	ok_txn(txn, steps[step].edits(&s, txn));
+	gpamap_sim_fail(s.vm.sim, GPAMAP_SIM_ANY, first, EIO, true);
+	err = gpamap_commit(txn, NULL, NULL);
+	*broke = err == -ENOTRECOVERABLE;
+	/* To the new map, or back to the old one. */
+	if (second % 2 && err) {
+		gpamap_abort(txn);
+		txn = vm_begin(&s.vm);
+	}
+	before = fault_count(&s, &any);
+	gpamap_sim_fail(s.vm.sim, GPAMAP_SIM_ANY, second, EIO, forever);
+	if (*broke)
+		err = gpamap_commit(txn, NULL, NULL);
+	hit = *broke && fault_count(&s, &any) >= before + second;
+	if (*broke) {
+		assert_int_equal(err, hit ? -ENOTRECOVERABLE : 0);
+		check_runs(&s, hit);
+	}
+	gpamap_sim_fail(s.vm.sim, GPAMAP_SIM_ANY, 0, 0, false);
+	if (err)
+		gpamap_abort(txn);
+	if (hit)
+		empty_commit(&s);
+	if (*broke)
+		world_check(&s.vm, &worlds[!hit && second % 2 == 0 ? step + 1 : step]);
+	vm_check_settled(&s.vm);
+	check_runs(&s, false);
+	script_close(&s);
+	return hit;
+}
+
+static void broken_twice(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	for (size_t step = 1; step < STEPS - 1; step++) {
+		for (unsigned first = 1; first < 12; first++) {
+			bool broke = true;
+
+			for (unsigned second = 1;
+			     broke &&
+			     (break_twice(step, first, second, true, &broke) || second % 2);
+			     second++)
+				n += broke;
+			for (unsigned second = 1;
+			     broke &&
+			     (break_twice(step, first, second, false, &broke) || second % 2);
+			     second++)
+				n += broke;
+		}
+	}
+	printf("broken twice: %u\n", n);
+	assert_true(n > 100);
+}
+
 static int record_worlds(void **state)
 {
 	(void)state;
@@ -554,7 +622,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(allocations),	     cmocka_unit_test(ioctls_once),
 		cmocka_unit_test(ioctls_forever),    cmocka_unit_test(broken_wakes_sleepers),
-		cmocka_unit_test(broken_then_other),
+		cmocka_unit_test(broken_then_other), cmocka_unit_test(broken_twice),
 	};
 
 	mem_a = mem_new(A, 64);

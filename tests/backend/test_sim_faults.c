@@ -256,7 +256,7 @@ static void test_failing_move(void **state)
 	pthread_t thread;
 	void *r;
 
-	gpamap_sim_stretch(t->sim, GPAMAP_SIM_WHILE_INVALID, 200000);
+	gpamap_sim_stretch(t->sim, GPAMAP_SIM_WHILE_INVALID, 500000);
 	gpamap_sim_fail(t->sim, GPAMAP_SIM_MOVE, 1, ENOMEM, false);
 	assert_int_equal(pthread_create(&thread, NULL, mover, t), 0);
 	for (uint64_t end = now_ms() + 10000; exit == KVM_EXIT_HLT && now_ms() < end;) {

@@ -479,6 +479,30 @@ static void test_answer_dropped(void **state)
 	assert_mmio(t, HOLE * page_size, 8, false);
 }
 
+/* Loads, but breaks off at its second step. */
+static int breaking_guest(struct gpamap_sim_vcpu *v, void *opaque)
+{
+	unsigned *steps = opaque;
+	uint64_t word;
+
+	if ((*steps)++ == 1)
+		return KVM_EXIT_IO;
+	return gpamap_sim_load(v, HOLE * page_size, &word, 8);
+}
+
+static void test_answer_dropped_by_exit(void **state)
+{
+	struct guest_test *t = *state;
+	unsigned steps = 0;
+	struct gpamap_sim_vcpu *v = new_vcpu(t->sim, 1, t->flags, breaking_guest, &steps);
+
+	assert_int_equal(run_exit(v), KVM_EXIT_MMIO);
+	assert_int_equal(run_exit(v), KVM_EXIT_IO);
+	assert_int_equal(run_exit(v), KVM_EXIT_MMIO);
+	assert_int_equal(steps, 3);
+	gpamap_sim_vcpu_free(v);
+}
+
 static int own_exit_guest(struct gpamap_sim_vcpu *v, void *opaque)
 {
 	int *value = opaque;
@@ -547,6 +571,7 @@ int main(void)
 		BOTH(test_immediate_exit),
 		BOTH(test_immediate_exit_completes),
 		BOTH(test_answer_dropped),
+		BOTH(test_answer_dropped_by_exit),
 		BOTH(test_own_exit),
 		BOTH(test_vcpu_new),
 	};

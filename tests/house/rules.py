@@ -211,11 +211,16 @@ def check_format(root):
     program, why = clang_format()
     if not program:
         raise LookupError(why)
-    for path in sources(root):
-        run = subprocess.run([program, "--dry-run", "-Werror", path], cwd=root, capture_output=True,
-                             text=True)
-        if run.returncode:
-            yield (run.stderr.split("\n")[0] or path) + " (make format)"
+    run = subprocess.run([program, "--dry-run", "-Werror", *sources(root)], cwd=root,
+                         capture_output=True, text=True)
+    seen = set()
+    for line in run.stderr.splitlines():
+        path = line.split(":")[0]
+        if ": error:" in line and path not in seen:
+            seen.add(path)
+            yield line + " (make format)"
+    if run.returncode and not seen:
+        yield run.stderr
 
 
 # --------------------------------------------------------------------------------- symbols ---

@@ -223,15 +223,13 @@ static inline const char *view_text(struct env *e, const struct gm_node *tree)
 			assert_int_equal(s->gmem_offset, r->gmem_offset + s->offset);
 			assert_int_equal(s->gmem_fd, r->gmem_fd);
 		}
-		at += (size_t)snprintf(e->text + at, sizeof(e->text) - at,
-				       "%s%llx-%llx %s+%llx %s%s%s%s%s", at ? " | " : "",
-				       (unsigned long long)n->range.first,
-				       (unsigned long long)n->range.last, r->name,
-				       (unsigned long long)s->offset, kinds[s->kind],
-				       s->flags & GM_SEG_READONLY ? ",ro" : "",
-				       s->flags & GM_SEG_LOG ? ",log" : "",
-				       s->flags & GM_SEG_GUEST_MEMFD ? ",gmem" : "",
-				       s->group ? ",g" : "");
+		at += (size_t)snprintf(
+			e->text + at, sizeof(e->text) - at, "%s%llx-%llx %s+%llx %s%s%s%s%s",
+			at ? " | " : "", (unsigned long long)n->range.first,
+			(unsigned long long)n->range.last, r->name, (unsigned long long)s->offset,
+			kinds[s->kind], s->flags & GM_SEG_READONLY ? ",ro" : "",
+			s->flags & GM_SEG_LOG ? ",log" : "",
+			s->flags & GM_SEG_GUEST_MEMFD ? ",gmem" : "", s->group ? ",g" : "");
 		assert_true(at < sizeof(e->text));
 	}
 	return e->text;

@@ -118,7 +118,8 @@ struct mbyte model_at(const struct model *m, unsigned space, uint64_t gpa)
 	if (!p || !p->mapped)
 		return in_region(m, (int)space, gpa, false, -1);
 	if (p->region < 0) {
-		ret = (struct mbyte){.kind = RAM, .region = -1, .hva = p->hva + in_page, .group = -1};
+		ret = (struct mbyte){
+			.kind = RAM, .region = -1, .hva = p->hva + in_page, .group = -1};
 	} else {
 		ret = in_memory(m, p->region, p->offset + in_page, m->r[p->region].readonly,
 				m->r[p->region].unmergeable ? p->region : -1);

@@ -58,7 +58,7 @@ struct mbyte {
 	uint64_t hva;
 	bool readonly, log, guest_memfd;
 	uint64_t gmem_offset;
-	int group; /* the region whose group it is; -1: none */
+	int group;    /* the region whose group it is; -1: none */
 	bool refused; /* guest_memfd that would be read-only: can't be flattened */
 };
 

@@ -17,11 +17,11 @@ static int check_words(struct env *e, int got, int err, const char *words)
 }
 
 /* The message is written first: then it is looked at. */
-#define REFUSED(e, call, err, words)                          \
-	do {                                                  \
-		int got_ = (call);                            \
-                                                              \
-		check_words(e, got_, err, words);             \
+#define REFUSED(e, call, err, words)              \
+	do {                                      \
+		int got_ = (call);                \
+                                                  \
+		check_words(e, got_, err, words); \
 	} while (0)
 
 static struct gpamap_region *container(struct env *e, const char *name)
@@ -225,8 +225,8 @@ static void edits_without_effect_touch_nothing(void **state)
 static void dirty_bits_are_made_once(void **state)
 {
 	struct env *e = *state;
-	struct gpamap_region *r = MAKE(e, .kind = GPAMAP_RAM, .size = PAGE, .max_size = 65 * PAGE,
-				       .hva = hva);
+	struct gpamap_region *r =
+		MAKE(e, .kind = GPAMAP_RAM, .size = PAGE, .max_size = 65 * PAGE, .hva = hva);
 	void *bits;
 
 	ok(e, gm_edit_log(&e->map, r, true, NULL));

@@ -152,7 +152,8 @@ static void compare_view(const struct gm_node *view, unsigned space)
 
 		compare_byte(view, space, page);
 		compare_byte(view, space, page + PAGE - 1);
-		compare_byte(view, space, page + rnd(PAGE / GRANULE) * GRANULE - chance(2) * (i > 0));
+		compare_byte(view, space,
+			     page + rnd(PAGE / GRANULE) * GRANULE - chance(2) * (i > 0));
 	}
 }
 
@@ -362,14 +363,16 @@ static void choose_place(struct op *o)
 static struct op random_op(void)
 {
 	/* Some verbs are more common than others: regions shall mostly have a place. */
-	static const enum verb verbs[] = {ADD, ADD, ADD, REMOVE, MOVE, RESIZE, MAP, MAP_REGION, PROTECT};
+	static const enum verb verbs[] = {ADD,	  ADD, ADD,	   REMOVE, MOVE,
+					  RESIZE, MAP, MAP_REGION, PROTECT};
 	static const enum gpamap_kind kinds[VERBS] = {
 		[REBACK] = GPAMAP_RAM,		[TARGET_OFFSET] = GPAMAP_ALIAS,
 		[ROM_MODE] = GPAMAP_ROM_DEVICE, [LOG] = GPAMAP_RAM,
 		[MAP_REGION] = GPAMAP_RAM,
 	};
 	struct op o = {
-		.verb = chance(2) ? (enum verb)rnd(VERBS) : verbs[rnd(sizeof(verbs) / sizeof(*verbs))],
+		.verb = chance(2) ? (enum verb)rnd(VERBS)
+				  : verbs[rnd(sizeof(verbs) / sizeof(*verbs))],
 		.priority = (int)rnd(3) - 1,
 		/* Plain mappings hide the tree: they shall be common in one space only. */
 		.space = !chance(8),
@@ -462,6 +465,11 @@ static void bury(void)
 static void new_alias(struct mregion *r, struct gpamap_region_desc *d)
 {
 	r->target = pick();
+	/* Regions that show in several places are what marking has most to do with. */
+	if (chance(2))
+		r->target = now.r[pick_kind(GPAMAP_ALIAS)].target;
+	if (r->target < 0 || !now.r[r->target].used)
+		r->target = pick();
 	r->target_offset = pages(rnd(24));
 	if (r->target < MODEL_SPACES && r->size != UINT64_MAX)
 		r->target_offset = model_base((unsigned)r->target) + pages(rnd(24));
@@ -488,12 +496,13 @@ static void new_memory(struct mregion *r, struct gpamap_region_desc *d)
 static void new_region(void)
 {
 	struct gpamap_region_desc d = {.name = "random", .release = on_release};
-	struct mregion r = {.used = true, .handle = true, .enabled = true, .parent = -1, .target = -1};
+	struct mregion r = {
+		.used = true, .handle = true, .enabled = true, .parent = -1, .target = -1};
 	int i = MODEL_SPACES + (int)rnd(MODEL_REGIONS - MODEL_SPACES);
 
 	if (now.r[i].used)
 		return;
-	r.kind = d.kind = (enum gpamap_kind)(GPAMAP_CONTAINER + rnd(5));
+	r.kind = d.kind = chance(4) ? GPAMAP_ALIAS : (enum gpamap_kind)(GPAMAP_CONTAINER + rnd(5));
 	r.size = d.size = random_size(r.kind);
 	r.readonly = chance(10);
 	r.unmergeable = chance(10);
@@ -658,7 +667,8 @@ static void random_transactions(void **state)
 		ptr[s] = root(&env, s);
 	for (uint64_t i = 0; i < n; i++)
 		transaction();
-	printf("%lu committed, %lu aborted (%lu of them couldn't be flattened), %lu allocations failed\n",
+	printf("%lu committed, %lu aborted (%lu of them couldn't be flattened), %lu allocations "
+	       "failed\n",
 	       committed, aborted, refused, failed_allocs);
 	assert_true(n < 1000 || (committed && aborted && refused && failed_allocs));
 	for (int i = MODEL_SPACES; i < MODEL_REGIONS; i++) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The life of regions: what can be made, who holds what, when it is released, and in which order. */
+#include <pthread.h>
+#include <sched.h>
+
 #include "fixture.h"
 
 static void *const hva = (void *)(uintptr_t)0x10000000;
@@ -118,8 +121,8 @@ static void takes_what_is_said(void **state)
 	char name[] = "ram";
 	struct gpamap_region *r =
 		MAKE(e, .kind = GPAMAP_RAM, .name = name, .size = PAGE, .max_size = 4 * PAGE,
-		     .hva = hva, .flags = GPAMAP_UNMERGEABLE | GPAMAP_GUEST_MEMFD,
-		     .guest_memfd = 5, .guest_memfd_offset = PAGE);
+		     .hva = hva, .flags = GPAMAP_UNMERGEABLE | GPAMAP_GUEST_MEMFD, .guest_memfd = 5,
+		     .guest_memfd_offset = PAGE);
 	struct gpamap_region *d = MAKE(e, .kind = GPAMAP_ROM_DEVICE, .size = PAGE, .hva = hva,
 				       .flags = GPAMAP_READONLY);
 
@@ -386,6 +389,57 @@ static void every_allocation_may_fail(void **state)
 	env_destroy(&e);
 }
 
+/* ------------------------------------------------------------------------------ threads --- */
+
+#define THREADS 4
+#define REGIONS 2000
+
+static struct gpamap_region *shared[REGIONS];
+
+/* Each has a reference on each region, and takes and gives more. */
+static void *put_all(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < REGIONS; i++) {
+		gm_region_ref(shared[i]);
+		put(shared[i]);
+		put(shared[i]);
+	}
+	return NULL;
+}
+
+static void count_release(void *opaque)
+{
+	++*(unsigned *)opaque;
+}
+
+/* References go on any thread, while another one reaps. */
+static void any_thread_may_put(void **state)
+{
+	struct env *e = *state;
+	pthread_t threads[THREADS];
+	unsigned times[REGIONS] = {0};
+	size_t n = 0;
+
+	for (unsigned i = 0; i < REGIONS; i++) {
+		shared[i] = MAKE(e, .kind = GPAMAP_MMIO, .size = 1, .opaque = &times[i],
+				 .release = count_release);
+		for (unsigned k = 1; k < THREADS; k++)
+			gm_region_ref(shared[i]);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, put_all, NULL), 0);
+	while (n < REGIONS) {
+		n += reap(e);
+		sched_yield();
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(reap(e), 0);
+	for (unsigned i = 0; i < REGIONS; i++)
+		assert_int_equal(times[i], 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -403,6 +457,7 @@ int main(void)
 		TEST(children_of_the_dead_have_no_place),
 		TEST(a_container_that_is_dead_but_not_reaped_is_no_place),
 		TEST(aliases_leave_their_target),
+		TEST(any_thread_may_put),
 		TEST(an_open_transaction_dies_with_the_map),
 		cmocka_unit_test(handles_outlive_the_map),
 		cmocka_unit_test(every_allocation_may_fail),

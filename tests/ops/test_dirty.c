@@ -212,7 +212,7 @@ static void nothing(void **state)
 
 	(void)state;
 	setup(&e);
-	gm_dirty_mark(&e.region, PAGE, 5 * PAGE, 0);
+	gm_dirty_mark(&e.region, PAGE, 5 * PAGE + 1, 0);
 	check_bits(&e, none);
 	e.region.dirty = NULL;
 	gm_dirty_mark(&e.region, PAGE, 5 * PAGE, PAGE);

@@ -12,11 +12,12 @@
 
 struct random_world {
 	struct world w;
-	uint64_t base; /* first page */
-	unsigned nr;   /* pages */
+	uint64_t base;			/* first page */
+	unsigned nr;			/* pages */
 	uint64_t moved_hva[NR_REGIONS]; /* where each region's memory is, beside its first place */
-	bool roomy;	/* slots never run short */
+	bool roomy;			/* slots never run short */
 	bool has_gmem;
+	bool plain; /* little but protecting and growing: many pieces that could be one */
 };
 
 static uint64_t random_state;
@@ -54,7 +55,8 @@ static inline void random_world_init(struct random_world *r)
 	r->roomy = below(2);
 	r->nr = 2 + below(PAGES_MAX - 1);
 	if (!r->roomy)
-		*(below(2) ? &limit : &max_taken) = 1 + below(14);
+		*(below(2) ? &limit : &max_taken) = 1 + below(20);
+	r->plain = below(2);
 	world_init(&r->w, limit, max_taken);
 	for (unsigned i = 0; i < SPACES && limit > 4 && below(3) == 0; i++)
 		must(gm_ids_reserve(&r->w.slots[i].ids, below(limit - 3), 2));
@@ -112,6 +114,11 @@ static inline void edit_map(struct random_world *r, unsigned space)
 	struct gm_seg seg;
 	uint32_t flags = 0;
 
+	if (r->plain) {
+		seg = seg_of(&r->w, 0, range.first - r->base * PAGE, 0);
+		put(r, space, range, &seg);
+		return;
+	}
 	if (region == NR_REGIONS - 1)
 		flags = GM_SEG_GUEST_MEMFD;
 	else if (below(5) == 0)
@@ -291,6 +298,10 @@ static inline void random_edit(struct random_world *r)
 {
 	unsigned space = below(4) == 0;
 
+	if (r->plain && below(3)) {
+		change_segs(r, space, random_range(r), NULL, toggle_readonly);
+		return;
+	}
 	switch (below(16)) {
 	case 0:
 	case 1:

@@ -5,7 +5,7 @@
  *     E+0:4#1     early: create, from page 0 on, 4 pages, slot id 1
  *     C-0:4#1     critical: delete
  *     L~0:4#1     late: flags
- *     E0>8:4#1    early: move from page 0 to page 8
+ *     L0>8:4#1    late: move from page 0 to page 8
  *
  * After the number of pages come flags (r READONLY, l LOG, g guest_memfd), and for space 1 an s.
  */
@@ -27,8 +27,8 @@ static inline void show_op(const struct gm_op *op, char *buf, size_t size)
 	snprintf(buf, size, "%c%s%llu:%llu%s%s%s%s#%u", "?ECL"[op->phase], verb,
 		 (unsigned long long)(s->gpa.first / PAGE),
 		 (unsigned long long)((s->gpa.last - s->gpa.first) / PAGE + 1),
-		 s->flags & GM_SLOT_READONLY ? "r" : "", s->flags & GM_SLOT_LOG ? "l" : "",
-		 s->flags & GM_SLOT_GUEST_MEMFD ? "g" : "", s->space ? "s" : "", s->id);
+		 s -> flags &GM_SLOT_READONLY ? "r" : "", s->flags &GM_SLOT_LOG ? "l" : "",
+		 s->flags &GM_SLOT_GUEST_MEMFD ? "g" : "", s->space ? "s" : "", s->id);
 }
 
 static inline void show_plan(const struct gm_plan *plan, char *buf, size_t size)

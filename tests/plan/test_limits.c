@@ -65,7 +65,7 @@ static void test_full_on_the_way(void **state)
 	/* A move needs no id. */
 	unmap_pages(&w, 14, 1);
 	map_pages(&w, 4, 1, 5, 0, 0);
-	expect_commit(&w, "E14>4:1#2");
+	expect_commit(&w, "L14>4:1#2");
 	/* What goes from under another: no room to come early. */
 	map_pages(&w, 20, 1, 5, 0, 0);
 	map_pages(&w, 4, 1, 0, 0, 0);

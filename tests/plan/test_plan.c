@@ -158,7 +158,7 @@ static void test_move(void **state)
 	world_commit(w);
 	unmap_pages(w, 0, 4);
 	map_pages(w, 8, 4, 0, 0, GM_SEG_LOG);
-	expect_commit(w, "E0>8:4l#0");
+	expect_commit(w, "L0>8:4l#0");
 	/* Onto itself. */
 	unmap_pages(w, 8, 4);
 	map_pages(w, 10, 4, 0, 0, GM_SEG_LOG);

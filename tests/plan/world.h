@@ -79,8 +79,8 @@ static inline void world_init(struct world *w, uint32_t limit, uint32_t max_take
 		atomic_init(&w->regions[i].refs, 1);
 	for (unsigned i = 0; i < SPACES; i++) {
 		gm_tree_init(&w->slots[i].tree, &gm_slot_type, &w->heap.alloc);
-		assert_int_equal(
-			gm_ids_init(&w->slots[i].ids, &w->heap.alloc, limit, max_taken), 0);
+		assert_int_equal(gm_ids_init(&w->slots[i].ids, &w->heap.alloc, limit, max_taken),
+				 0);
 		gm_tree_init(&w->views[i], &gm_seg_type, &w->heap.alloc);
 		gm_windows_init(&w->windows[i], &w->heap.alloc);
 	}

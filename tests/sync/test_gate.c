@@ -103,7 +103,7 @@ static void waits_for_insiders(void **state)
 	insider_start(&b, &f->gate, &f->pass[1]);
 	insider_start(&holder, &f->gate, NULL);
 	assert_soon(a.state == INSIDE && b.state == INSIDE && holder.state == INSIDE);
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	/* All are kicked before any is waited for. */
 	assert_soon(f->immediate_exit[0] == GM_KICKED && f->immediate_exit[1] == GM_KICKED);
 	assert_for_now(s.state == ON_THE_WAY);
@@ -126,7 +126,7 @@ static void holds_nest_while_shutting(void **state)
 	struct shutter s;
 
 	assert_int_equal(gm_pass_enter(&f->pass[0]), 0);
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(f->gate.shut == 1);
 	assert_int_equal(gm_pass_enter(&f->pass[0]), 0);
 	assert_int_equal(gm_gate_enter(&f->gate), 0);
@@ -260,7 +260,7 @@ static void second_inhibitor_waits(void **state)
 	assert_int_equal(b.stuck.tid, a.tid);
 	assert_int_equal(f->gate.shut, 1);
 	shutter_end(&b);
-	shutter_start(&c, &f->gate, 10000);
+	shutter_start(&c, &f->gate, 60000);
 	assert_soon(f->gate.inhibitors_waiting == 1);
 	assert_for_now(c.state == ON_THE_WAY);
 	shutter_end(&a);
@@ -340,7 +340,7 @@ static void all_holders_taken(void **state)
 	assert_soon(extra[0].state == INSIDE || extra[1].state == INSIDE);
 	assert_soon(f->gate.crowd == 1);
 	/* The other one is not waited for, and finds the gate shut when its turn comes. */
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(f->gate.shut == 1);
 	for (int i = 1; i < GM_HOLDERS; i++)
 		insider_end(&in[i]);

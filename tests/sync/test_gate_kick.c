@@ -56,7 +56,7 @@ static void reaches_the_thread_inside(void **state)
 
 	insider_start(&a, &f->gate, &f->pass);
 	assert_soon(a.state == INSIDE);
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(signals == 1);
 	assert_int_equal(signalled, a.tid);
 	assert_int_equal(f->immediate_exit, GM_KICKED);
@@ -96,7 +96,7 @@ static void follows_the_pass_to_another_thread(void **state)
 		assert_soon(a.state == INSIDE);
 		assert_int_not_equal(a.tid, last);
 		last = a.tid;
-		shutter_start(&s, &f->gate, 10000);
+		shutter_start(&s, &f->gate, 60000);
 		assert_soon(signals == i);
 		assert_int_equal(signalled, a.tid);
 		insider_end(&a);
@@ -114,7 +114,7 @@ static void leaves_the_application_its_value(void **state)
 	insider_start(&a, &f->gate, &f->pass);
 	assert_soon(a.state == INSIDE);
 	f->immediate_exit = APP;
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(signals == 1);
 	assert_int_equal(f->immediate_exit, APP);
 	insider_end(&a);
@@ -126,7 +126,7 @@ static void leaves_the_application_its_value(void **state)
 	f->immediate_exit = 0;
 	insider_start(&a, &f->gate, &f->pass);
 	assert_soon(a.state == INSIDE);
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(f->immediate_exit == GM_KICKED);
 	f->immediate_exit = APP;
 	insider_end(&a);
@@ -172,7 +172,7 @@ static void nested_leave_keeps_the_kick(void **state)
 	struct shutter s;
 
 	gm_pass_enter(&f->pass);
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(f->immediate_exit == GM_KICKED);
 	assert_int_equal(gm_pass_enter(&f->pass), 0);
 	assert_false(gm_pass_leave(&f->pass));
@@ -194,7 +194,7 @@ static void kicks_itself_within_a_hold(void **state)
 
 	gm_gate_enter(&f->gate);
 	gm_pass_enter(&f->pass);
-	shutter_start(&s, &f->gate, 10000);
+	shutter_start(&s, &f->gate, 60000);
 	assert_soon(f->immediate_exit == GM_KICKED && signals == 1);
 	for (int i = 0; i < 3; i++) {
 		assert_true(gm_pass_leave(&f->pass));

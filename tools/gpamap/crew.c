@@ -9,7 +9,7 @@
 #include "run.h"
 
 /* How long a guest may take to ring after it is told to. */
-#define RING_SECONDS 5
+#define RING_SECONDS 10
 /* A thread gives up after so many failures of KVM_RUN itself in a row. */
 #define MAX_FAILURES 1000u
 

@@ -2,7 +2,6 @@
 /* The result of a torture as JSON (by jansson). */
 #include <errno.h>
 #include <jansson.h>
-#include <string.h>
 
 #include "torture.h"
 
@@ -98,22 +97,17 @@ static json_t *report_object(const struct report *r)
 			 verdicts[r->verdict], "runs", runs);
 }
 
-int report_json(const struct report *r, const char *file)
+int report_json(const struct report *r, FILE *f)
 {
 	const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(9);
-	bool std = !strcmp(file, "-");
 	json_t *o = report_object(r);
-	FILE *f = stdout;
 	int ret = 0;
 
 	if (!o)
 		return -ENOMEM;
-	if (!std)
-		f = fopen(file, "w");
-	if (!f || json_dumpf(o, f, flags) || fputc('\n', f) == EOF)
+	errno = 0;
+	if (json_dumpf(o, f, flags) || fputc('\n', f) == EOF || fflush(f))
 		ret = errno ? -errno : -EIO;
-	if (f && (std ? fflush(f) : fclose(f)) && !ret)
-		ret = -errno;
 	json_decref(o);
 	return ret;
 }

@@ -234,7 +234,7 @@ static bool parse_one(struct options *o, int option, const char *arg)
 	case OPT_MAX_SLOTS:
 		return parse_unsigned("max-slots", arg, 0, 32764, &o->max_slots);
 	case OPT_SEED:
-		return parse_number("seed", arg, 0, UINT64_MAX, &o->seed);
+		return parse_number("seed", arg, 0, INT64_MAX, &o->seed);
 	default:
 		o->json = arg;
 		return true;
@@ -250,6 +250,18 @@ static bool check_together(const struct options *o)
 		return false;
 	}
 	return true;
+}
+
+/* @option is what getopt_long() returned, @arg what it looked at. */
+static bool bad_option(int option, const char *arg)
+{
+	if (option == ':')
+		fprintf(stderr, "gpamap torture: %s: a value must follow\n", arg);
+	else if (optopt && optopt < OPT_BACKEND)
+		fprintf(stderr, "gpamap torture: -%c: no such option\n", optopt);
+	else
+		fprintf(stderr, "gpamap torture: %s: no such option\n", arg);
+	return false;
 }
 
 bool options_parse(struct options *o, int argc, char **argv)
@@ -283,9 +295,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 	opterr = 0;
 	while ((option = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		if (option == '?' || option == ':') {
-			fprintf(stderr, "gpamap torture: %s: %s\n", argv[optind - 1],
-				option == ':' ? "a value must follow" : "no such option");
-			return false;
+			return bad_option(option, argv[optind - 1]);
 		}
 		if (!parse_one(o, option, optarg))
 			return false;

@@ -3,7 +3,6 @@
 #include "torture.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -97,44 +96,67 @@ static int run_all(struct report *r)
 	return ret;
 }
 
-static int write_reports(const struct report *r)
+static int write_reports(const struct report *r, FILE *json)
 {
-	const char *json = r->options->json;
-	int ret;
+	int ret = 0;
 
-	report_table(r, json && !strcmp(json, "-") ? stderr : stdout);
-	if (!json)
-		return 0;
-	ret = report_json(r, json);
+	report_table(r, json == stdout ? stderr : stdout);
+	if (json)
+		ret = report_json(r, json);
 	if (ret)
-		fprintf(stderr, "gpamap torture: --json: %s: %s\n", json, strerror(-ret));
+		fprintf(stderr, "gpamap torture: --json: %s: %s\n", r->options->json,
+			strerror(-ret));
 	return ret;
+}
+
+/* pre: the port is chosen. Returns the exit status. */
+static int run_and_report(struct report *r, FILE *json)
+{
+	int ret = run_all(r);
+
+	r->verdict = judge(r);
+	if (!ret)
+		ret = write_reports(r, json);
+	for (unsigned i = 0; i < r->results; i++)
+		samples_free(&r->result[i].blackout_us);
+	return ret ? EX_SOFTWARE : (int)r->verdict;
+}
+
+/* Before the run, which may be long. *@ret is NULL if none is wanted. 0 or -errno. */
+static int open_json(const char *name, FILE **ret)
+{
+	FILE *f = NULL;
+
+	if (name)
+		f = strcmp(name, "-") ? fopen(name, "we") : stdout;
+	if (name && !f)
+		return -errno;
+	*ret = f;
+	return 0;
 }
 
 int torture(const struct options *o)
 {
-	struct report *r;
+	struct report r = {.options = o};
+	FILE *json = NULL;
 	int ret = install_kick(), status;
 
-	r = calloc(1, sizeof(*r));
-	if (!r || ret) {
-		fprintf(stderr, "gpamap torture: %s\n", strerror(ret ? -ret : ENOMEM));
-		free(r);
+	if (ret) {
+		fprintf(stderr, "gpamap torture: %s\n", strerror(-ret));
 		return EX_SOFTWARE;
 	}
-	r->options = o;
-	r->port = choose_port(o->backend);
-	if (!r->port) {
-		free(r);
+	r.port = choose_port(o->backend);
+	if (!r.port)
 		return EX_UNAVAILABLE;
+	ret = open_json(o->json, &json);
+	if (ret) {
+		fprintf(stderr, "gpamap torture: --json: %s: %s\n", o->json, strerror(-ret));
+		return EX_SOFTWARE;
 	}
-	ret = run_all(r);
-	r->verdict = judge(r);
-	if (!ret)
-		ret = write_reports(r);
-	status = ret ? EX_SOFTWARE : (int)r->verdict;
-	for (unsigned i = 0; i < r->results; i++)
-		samples_free(&r->result[i].blackout_us);
-	free(r);
+	status = run_and_report(&r, json);
+	if (json && json != stdout && fclose(json) && status != EX_SOFTWARE) {
+		fprintf(stderr, "gpamap torture: --json: %s: %s\n", o->json, strerror(errno));
+		status = EX_SOFTWARE;
+	}
 	return status;
 }

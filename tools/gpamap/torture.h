@@ -51,6 +51,6 @@ int torture(const struct options *o);
 
 /* The table (report.c) and the JSON (json.c): 0 or -errno. */
 void report_table(const struct report *r, FILE *f);
-int report_json(const struct report *r, const char *file);
+int report_json(const struct report *r, FILE *f);
 
 #endif

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The KVM backend on the real /dev/kvm: each operation, and the errno of each refusal. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "backend/backend.h"
+#include "real_vm.h"
+
+#define PAGE 0x1000u
+
+/* Not in the headers of Linux 6.1. */
+struct create_guest_memfd {
+	uint64_t size;
+	uint64_t flags;
+	uint64_t zero[6];
+};
+#define CREATE_GUEST_MEMFD _IOWR(KVMIO, 0xd4, struct create_guest_memfd)
+
+struct fix {
+	struct real_vm vm;
+	struct gm_backend *b;
+};
+
+static bool old_ioctl; /* as on a kernel without KVM_SET_USER_MEMORY_REGION2 */
+
+static int setup(void **state)
+{
+	static struct fix f;
+	struct gm_msg msg;
+
+	assert_true(real_vm_open(&f.vm));
+	assert_int_equal(gm_kvm_new(f.vm.vm, &gm_alloc_default, &msg, &f.b), 0);
+	if (old_ioctl)
+		f.b->caps.region2 = false;
+	*state = &f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fix *f = *state;
+
+	f->b->ops->destroy(f->b);
+	real_vm_close(&f->vm);
+	return 0;
+}
+
+/* Pages @first to @first + @n - 1 of the memory, at the GPA of page @at. */
+static struct gm_slot slot(struct fix *f, uint32_t id, uint64_t at, uint64_t n, uint64_t first)
+{
+	return (struct gm_slot){
+		.gpa = {at * PAGE, (at + n) * PAGE - 1},
+		.hva = (uintptr_t)f->vm.mem + first * PAGE,
+		.id = id,
+	};
+}
+
+static int create(struct fix *f, struct gm_slot s)
+{
+	struct gm_op op = {.kind = GM_OP_CREATE, .to = s};
+
+	return f->b->ops->slot(f->b, &op);
+}
+
+static int delete (struct fix *f, struct gm_slot s)
+{
+	struct gm_op op = {.kind = GM_OP_DELETE, .from = s};
+
+	return f->b->ops->slot(f->b, &op);
+}
+
+static int change(struct fix *f, enum gm_op_kind kind, struct gm_slot from, struct gm_slot to)
+{
+	struct gm_op op = {.kind = kind, .from = from, .to = to};
+
+	return f->b->ops->slot(f->b, &op);
+}
+
+/* Is there a slot at page @at? Another can't be made there. */
+static bool taken(struct fix *f, uint64_t at)
+{
+	struct gm_slot probe = slot(f, 77, at, 1, 0);
+	int err = create(f, probe);
+
+	if (err == -EEXIST)
+		return true;
+	assert_int_equal(err, 0);
+	assert_int_equal(delete (f, probe), 0);
+	return false;
+}
+
+static void capabilities(void **state)
+{
+	struct fix *f = *state;
+	struct gm_caps *c = &f->b->caps;
+
+	assert_int_equal(c->page_size, sysconf(_SC_PAGESIZE));
+	assert_int_equal(c->nr_slots, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS));
+	assert_true(c->nr_slots >= 32);
+	assert_true(c->nr_spaces >= 1);
+	if (old_ioctl)
+		return;
+	assert_int_equal(c->region2, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, 231) > 0);
+	printf("slots %u, spaces %u, readonly %d, region2 %d, guest_memfd %d\n", c->nr_slots,
+	       c->nr_spaces, c->readonly_mem, c->region2, c->guest_memfd);
+}
+
+static void check_no_vm(int fd)
+{
+	struct gm_backend *b = NULL;
+	struct gm_msg msg = {""};
+
+	assert_int_equal(gm_kvm_new(fd, &gm_alloc_default, &msg, &b), -EINVAL);
+	assert_string_not_equal(msg.text, "");
+	assert_null(b);
+}
+
+static void other_fds_are_refused(void **state)
+{
+	struct fix *f = *state;
+	int pipes[2];
+	int vcpu = ioctl(f->vm.vm, KVM_CREATE_VCPU, 0);
+
+	assert_int_equal(pipe(pipes), 0);
+	check_no_vm(-1);
+	check_no_vm(pipes[0]);
+	check_no_vm(f->vm.kvm);
+	check_no_vm(vcpu);
+	close(vcpu);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+static void *no_memory(void *opaque, size_t size)
+{
+	(void)opaque;
+	(void)size;
+	return NULL;
+}
+
+static void out_of_memory(void **state)
+{
+	struct fix *f = *state;
+	struct gm_alloc none = {.alloc = no_memory, .free = gm_alloc_default.free};
+	struct gm_backend *b = NULL;
+	struct gm_msg msg;
+
+	assert_int_equal(gm_kvm_new(f->vm.vm, &none, &msg, &b), -ENOMEM);
+	assert_null(b);
+}
+
+static void create_and_delete(void **state)
+{
+	struct fix *f = *state;
+	struct gm_slot a = slot(f, 0, 4, 2, 0), b = slot(f, 1, 6, 1, 2);
+
+	assert_int_equal(create(f, a), 0);
+	assert_int_equal(create(f, b), 0);
+	assert_false(taken(f, 3));
+	assert_true(taken(f, 4) && taken(f, 5) && taken(f, 6));
+	assert_false(taken(f, 7));
+	assert_int_equal(delete (f, a), 0);
+	assert_false(taken(f, 4) || taken(f, 5));
+	assert_true(taken(f, 6));
+	/* The id and the place can be used again. */
+	assert_int_equal(create(f, slot(f, 0, 4, 1, 8)), 0);
+	assert_int_equal(delete (f, a), 0);
+	assert_int_equal(delete (f, b), 0);
+}
+
+static void refusals(void **state)
+{
+	struct fix *f = *state;
+	struct gm_slot a = slot(f, 0, 4, 2, 0), s;
+
+	assert_int_equal(delete (f, a), -EINVAL); /* absent */
+	assert_int_equal(create(f, a), 0);
+	assert_int_equal(create(f, slot(f, 1, 5, 2, 4)), -EEXIST);
+	assert_int_equal(create(f, slot(f, 0, 4, 2, 1)), -EINVAL); /* another HVA */
+	assert_int_equal(create(f, slot(f, 0, 4, 3, 0)), -EINVAL); /* another size */
+	s = a;
+	s.flags = GM_SLOT_READONLY;
+	assert_int_equal(change(f, GM_OP_FLAGS, a, s), -EINVAL);
+	s = slot(f, f->b->caps.nr_slots, 8, 1, 0);
+	assert_int_equal(create(f, s), -EINVAL);
+	s = slot(f, 1, 8, 1, 0);
+	s.space = f->b->caps.nr_spaces;
+	assert_int_equal(create(f, s), -EINVAL);
+	s = slot(f, 1, 8, 1, 0);
+	s.hva++;
+	assert_int_equal(create(f, s), -EINVAL);
+	s = slot(f, 1, 8, 1, 0);
+	s.gpa.last--;
+	assert_int_equal(create(f, s), -EINVAL);
+	s = slot(f, 1, 8, 1, 0);
+	s.gpa = (struct gm_range){0, UINT64_MAX};
+	assert_int_equal(create(f, s), -EINVAL);
+	assert_false(taken(f, 8));
+	assert_true(taken(f, 4) && taken(f, 5));
+}
+
+static void move(void **state)
+{
+	struct fix *f = *state;
+	struct gm_slot a = slot(f, 0, 4, 2, 0), there = slot(f, 0, 10, 2, 0);
+	struct gm_slot b = slot(f, 1, 7, 1, 4), onto_b = slot(f, 0, 6, 2, 0);
+
+	assert_int_equal(create(f, a), 0);
+	assert_int_equal(create(f, b), 0);
+	assert_int_equal(change(f, GM_OP_MOVE, a, there), 0);
+	assert_false(taken(f, 4) || taken(f, 5));
+	assert_true(taken(f, 10) && taken(f, 11));
+	/* One that fails leaves the slot where it is. */
+	assert_int_equal(change(f, GM_OP_MOVE, there, onto_b), -EEXIST);
+	assert_true(taken(f, 10) && taken(f, 11) && !taken(f, 6));
+	/* By a page: the new place overlaps the old one. */
+	assert_int_equal(change(f, GM_OP_MOVE, there, slot(f, 0, 11, 2, 0)), 0);
+	assert_true(!taken(f, 10) && taken(f, 11) && taken(f, 12));
+}
+
+static void flags(void **state)
+{
+	struct fix *f = *state;
+	struct gm_slot plain = slot(f, 0, 4, 2, 0), logged = plain;
+	uint64_t bitmap = 0;
+
+	logged.flags = GM_SLOT_LOG;
+	assert_int_equal(create(f, plain), 0);
+	assert_int_equal(f->b->ops->dirty(f->b, &plain, &bitmap), -ENOENT);
+	assert_int_equal(change(f, GM_OP_FLAGS, plain, logged), 0);
+	bitmap = UINT64_MAX;
+	assert_int_equal(f->b->ops->dirty(f->b, &logged, &bitmap), 0);
+	assert_int_equal(bitmap, 0);
+	assert_int_equal(change(f, GM_OP_FLAGS, logged, plain), 0);
+	assert_int_equal(f->b->ops->dirty(f->b, &plain, &bitmap), -ENOENT);
+	assert_int_equal(delete (f, plain), 0);
+	assert_int_equal(f->b->ops->dirty(f->b, &plain, &bitmap), -ENOENT);
+}
+
+static void readonly(void **state)
+{
+	struct fix *f = *state;
+	struct gm_slot s = slot(f, 0, 4, 1, 0);
+
+	if (!f->b->caps.readonly_mem) {
+		puts("not done: no read-only slots here");
+		return;
+	}
+	s.flags = GM_SLOT_READONLY;
+	assert_int_equal(create(f, s), 0);
+	assert_true(taken(f, 4));
+	assert_int_equal(delete (f, s), 0);
+}
+
+static void address_spaces(void **state)
+{
+	struct fix *f = *state;
+	struct gm_slot s = slot(f, 0, 4, 1, 0);
+
+	if (f->b->caps.nr_spaces < 2) {
+		puts("not done: one address space here");
+		return;
+	}
+	assert_int_equal(create(f, s), 0);
+	s.space = 1;
+	assert_int_equal(create(f, s), 0); /* the same place and id in another space */
+	assert_int_equal(delete (f, s), 0);
+	assert_int_equal(delete (f, s), -EINVAL);
+	assert_true(taken(f, 4));
+}
+
+static void guest_memfd(void **state)
+{
+	struct fix *f = *state;
+	struct create_guest_memfd args = {.size = 2 * PAGE};
+	struct gm_slot s = slot(f, 0, 4, 1, 0), moved;
+	int fd;
+
+	s.flags = GM_SLOT_GUEST_MEMFD;
+	if (!f->b->caps.region2) {
+		assert_int_equal(create(f, s), -EINVAL); /* the older ioctl has no such flag */
+		return;
+	}
+	fd = f->b->caps.guest_memfd ? ioctl(f->vm.vm, CREATE_GUEST_MEMFD, &args) : -1;
+	if (fd < 0) {
+		puts("not done: no guest_memfd here");
+		return;
+	}
+	s.gmem_fd = f->vm.kvm;
+	assert_int_not_equal(create(f, s), 0);
+	s.gmem_fd = fd;
+	s.gmem_offset = PAGE;
+	assert_int_equal(create(f, s), 0);
+	moved = s;
+	moved.gpa = (struct gm_range){8 * PAGE, 9 * PAGE - 1};
+	assert_int_equal(change(f, GM_OP_MOVE, s, moved), -EINVAL);
+	assert_true(taken(f, 4));
+	assert_int_equal(delete (f, s), 0);
+	assert_false(taken(f, 4));
+	close(fd);
+}
+
+#ifdef __x86_64__
+static void engine_and_dirty_pages(void **state)
+{
+	/* mov %al, 0x5000; hlt; mov %al, 0x9000 (no slot there) */
+	static const uint8_t code[] = {0xa2, 0x00, 0x50, 0xf4, 0xa2, 0x00, 0x90};
+	struct fix *f = *state;
+	struct gm_slot low = slot(f, 0, 0, 4, 0), logged = slot(f, 1, 4, 4, 4);
+	struct gm_engine e = {0};
+	struct gm_mmio mmio;
+	uint64_t bitmap = UINT64_MAX;
+
+	logged.flags = GM_SLOT_LOG;
+	assert_int_equal(create(f, low), 0);
+	assert_int_equal(create(f, logged), 0);
+	assert_true(real_vm_add_vcpu(&f->vm, code, sizeof(code)));
+	assert_int_equal(gm_kvm_engine(f->b, f->vm.vcpu, f->vm.run, &e), 0);
+	assert_ptr_equal(gm_engine_immediate_exit(&e), &f->vm.run->immediate_exit);
+
+	assert_int_equal(e.run(&e), 0);
+	assert_int_equal(f->vm.run->exit_reason, KVM_EXIT_HLT);
+	assert_int_equal(gm_engine_mmio(&e, &mmio), -EINVAL);
+	assert_int_equal(f->b->ops->dirty(f->b, &logged, &bitmap), 0);
+	assert_int_equal(bitmap, 1u << 1);
+	assert_int_equal(f->b->ops->dirty(f->b, &logged, &bitmap), 0);
+	assert_int_equal(bitmap, 0); /* read once */
+
+	assert_int_equal(e.run(&e), 0);
+	assert_int_equal(gm_engine_mmio(&e, &mmio), 0);
+	assert_int_equal(mmio.gpa, 0x9000);
+	assert_int_equal(mmio.len, 1);
+	assert_true(mmio.is_write);
+
+	*gm_engine_immediate_exit(&e) = 1;
+	assert_int_equal(e.run(&e), -EINTR);
+}
+#endif
+
+static void engine_of_another_backend(void **state)
+{
+	static const struct gm_backend_ops other_ops;
+	struct gm_backend other = {.ops = &other_ops};
+	struct fix *f = *state;
+	struct gm_engine e;
+
+	assert_int_equal(gm_kvm_engine(&other, f->vm.vm, NULL, &e), -ENOTSUP);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(capabilities),
+		TEST(other_fds_are_refused),
+		TEST(out_of_memory),
+		TEST(create_and_delete),
+		TEST(refusals),
+		TEST(move),
+		TEST(flags),
+		TEST(readonly),
+		TEST(address_spaces),
+		TEST(guest_memfd),
+#ifdef __x86_64__
+		TEST(engine_and_dirty_pages),
+#endif
+		TEST(engine_of_another_backend),
+	};
+	struct real_vm probe;
+	int failed;
+
+	if (!real_vm_open(&probe))
+		return 77;
+	real_vm_close(&probe);
+	failed = cmocka_run_group_tests_name("kvm", tests, NULL, NULL);
+	old_ioctl = true;
+	return failed + cmocka_run_group_tests_name("kvm, the older ioctl", tests, NULL, NULL);
+}
