@@ -30,7 +30,8 @@ deps:
 $(BUILD)/build.ninja: | deps
 	@meson setup $(BUILD) --prefix=$(PREFIX)
 
-demo: all
+demo: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet gpamap
 	@$(BUILD)/gpamap torture --seconds $(DEMO_SECONDS)
 
 check: deps

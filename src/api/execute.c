@@ -232,26 +232,25 @@ static bool undo_ops(struct gm_commit *c, bool may)
 	return clean;
 }
 
-/* The map is broken from here on: what the kernel has is in the table and the strays. */
-static int wreck(struct gm_commit *c)
+/* The map is broken from here on: what the kernel has is in the table and the strays. @first is why. */
+static int wreck(struct gm_commit *c, const struct gm_msg *first)
 {
 	struct gpamap *m = c->m;
-	char why[160];
 
-	/* Early and late undos fail with the gate open. Whoever is inside has been asked to come out. */
-	if (!c->shut)
-		shut(c);
+	/* Nobody comes in any more; and if an early or late undo failed, with the gate open, those who are in are
+	 * waited for. If they don't come out, the repair will wait for them. */
 	gm_gate_break(&m->gate);
+	if (!c->shut && !shut(c))
+		gm_gate_break(&m->gate);
+	c->shut = false;
 	gm_free(&m->alloc, m->strays);
 	m->strays = c->strays;
 	m->nr_strays = c->nr_strays;
 	c->strays = NULL;
 	m->broken = true;
 	atomic_store(&m->counters.broken, true);
-	strncpy(why, c->msg->text, sizeof(why) - 1);
-	why[sizeof(why) - 1] = '\0';
-	return gm_fail(c->msg, -ENOTRECOVERABLE, "%s; and undoing failed: the gate stays shut",
-		       why);
+	return gm_fail(c->msg, -ENOTRECOVERABLE, "%.170s; and undoing failed: the gate stays shut",
+		       first->text);
 }
 
 static int undo(struct gm_commit *c, int err)
@@ -269,7 +268,7 @@ static int undo(struct gm_commit *c, int err)
 	clean = undo_ops(c, may);
 	unpublish(c);
 	if (!clean)
-		return wreck(c);
+		return wreck(c, &first);
 	if (m->broken) {
 		/* Somebody is still inside, from before it broke. */
 		if (!c->shut)

@@ -2,6 +2,7 @@
 /* Maps: making, ending, and what can be asked of them. */
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/impl.h"
@@ -177,8 +178,7 @@ static int new_over(struct gm_backend *b, int err, const struct gm_alloc *alloc,
 	if (err && !msg->text[0])
 		gm_fail(msg, err, "%s", strerror(-err));
 	if (err && opt->message && opt->message_size) {
-		strncpy(opt->message, msg->text, opt->message_size - 1);
-		opt->message[opt->message_size - 1] = '\0';
+		snprintf(opt->message, opt->message_size, "%s", msg->text);
 	}
 	return err;
 }

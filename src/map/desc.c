@@ -130,7 +130,7 @@ static int check_size(const struct gm_map *m, const struct gpamap_region_desc *d
 	if (!gm_size_aligned(m, d->size) || !gm_size_aligned(m, d->max_size))
 		return gm_fail(msg, -EINVAL,
 			       "'" GM_NAME "': size 0x%llx and max_size 0x%llx must be multiples "
-					   "of the page size 0x%llx",
+			       "of the page size 0x%llx",
 			       name_of(d), (gm_ull)d->size, (gm_ull)d->max_size,
 			       (gm_ull)m->page_size);
 	return 0;

@@ -60,7 +60,7 @@ int gm_edit_reback(struct gm_map *m, struct gpamap_region *r, void *hva, struct 
 	if ((r->kind != GPAMAP_RAM && r->kind != GPAMAP_ROM_DEVICE) || r->guest_memfd)
 		return gm_fail(msg, -ENOTSUP,
 			       "'" GM_NAME "' is of kind %s%s: only RAM and ROM devices without "
-					   "guest_memfd have memory to replace",
+			       "guest_memfd have memory to replace",
 			       gm_label(r), gm_kind_name(r->kind),
 			       r->guest_memfd ? " with guest_memfd" : "");
 	err = gm_check_hva(m, gm_label(r), to, r->max_size, msg);

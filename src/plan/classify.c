@@ -63,8 +63,7 @@ static bool is_forced(const struct gm_draft *d, uint64_t first)
 	       bsearch(&first, d->forced, d->nr_forced, sizeof(*d->forced), compare_u64);
 }
 
-/* Windows may begin anywhere, as MMIO may; memory that gives way to it, or comes back, does so in whole pages.
- * A stray hides what should be where it is. */
+/* Windows may begin anywhere, as MMIO may; memory that gives way to it, or comes back, does so in whole pages. */
 static int collect_touched(struct gm_draft *d)
 {
 	const struct gm_plan_input *in = d->in;
@@ -76,10 +75,6 @@ static int collect_touched(struct gm_draft *d)
 	for (size_t i = 0; !err && i < w->n; i++) {
 		gm_range_to_pages(w->r[i], in->page_size, true, &r);
 		err = gm_windows_add(&d->touched, r);
-	}
-	for (size_t i = 0; !err && i < in->nr_strays; i++) {
-		if (in->strays[i].space == d->space)
-			err = gm_windows_add(&d->touched, in->strays[i].gpa);
 	}
 	for (size_t i = 0; !err && i < d->nr_forced; i++) {
 		r = gm_tree_find(d->slots->tree.root, d->forced[i], 0)->range;

@@ -3,8 +3,8 @@
  * Which pieces become one slot again, when slots run short. This is the one place that looks at all slots of a
  * space.
  *
- * A pair is two neighbours in the table as the draft has it, at least one of which is there already, that
- * could be one slot. Merging it makes one slot less. It is as old as the younger of both: what changes often
+ * A pair is two neighbours in the table as the draft has it that could be one slot; at least one of them is
+ * there already, or they would be one. Merging it makes one slot less. It is as old as the younger of both: what changes often
  * is always young, and stays apart.
  */
 #include <errno.h>
@@ -85,8 +85,7 @@ static bool may_merge(const struct gm_draft *d, const struct entry *a, const str
 {
 	uint64_t block = d->in->max_slot_size;
 
-	return (a->there || b->there) && !a->slot.missing && !b->slot.missing &&
-	       a->slot.gpa.last + 1 == b->slot.gpa.first && a->slot.flags == b->slot.flags &&
+	return a->slot.gpa.last + 1 == b->slot.gpa.first && a->slot.flags == b->slot.flags &&
 	       !(a->slot.flags & GM_SLOT_GUEST_MEMFD) &&
 	       a->slot.gpa.first / block == b->slot.gpa.last / block &&
 	       gm_slot_same_backing(&a->slot, &b->slot);

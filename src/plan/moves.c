@@ -140,6 +140,7 @@ static bool is_blocked(const struct gm_draft *d, const struct gm_piece *come)
 	return false;
 }
 
+/* Then a move whose source is hit has a target that is hit. */
 static void settle_pairs(struct gm_draft *d)
 {
 	for (size_t c = 0; c < d->come.n && !d->in->one_instant; c++) {
@@ -170,9 +171,8 @@ static void set_phases(struct gm_draft *d)
 	for (size_t c = 0; c < d->come.n; c++) {
 		struct gm_piece *p = &d->come.p[c];
 		bool moves = p->mate != GM_NO_MATE;
-		bool source_hit = moves && d->gone.p[p->mate].hit;
 
-		p->phase = unless_critical(all || p->hit || source_hit, moves ? GM_LATE : GM_EARLY);
+		p->phase = unless_critical(all || p->hit, moves ? GM_LATE : GM_EARLY);
 	}
 	for (size_t g = 0; g < d->gone.n; g++) {
 		struct gm_piece *p = &d->gone.p[g];

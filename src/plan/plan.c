@@ -146,14 +146,8 @@ static bool changes_entry(const struct gm_kept *k)
 static int edit_table(const struct gm_draft *d)
 {
 	struct gm_tree *t = &d->slots->tree;
-	size_t edits = d->gone.n + d->come.n;
-	int err;
+	int err = 0;
 
-	for (size_t i = 0; i < d->nr_kept; i++)
-		edits += changes_entry(&d->kept[i]) ? 2 : 0;
-	if (!edits)
-		return 0;
-	err = gm_tree_reserve(t, edits);
 	for (size_t i = 0; !err && i < d->gone.n; i++)
 		err = gm_tree_remove(t, d->gone.p[i].slot.gpa.first, 0);
 	for (size_t i = 0; !err && i < d->nr_kept; i++) {

@@ -141,7 +141,8 @@ static int compare_slot(const struct gm_model *m, const struct gm_slot *s,
 	return 0;
 }
 
-/* The slots of @stretch, from the first byte to the last. */
+/* The slots of @stretch, from the first byte to the last. None reaches into it from below: it would be in the gap
+ * before, or go beyond the stretch before. */
 static int compare_stretch(const struct gm_model *m, unsigned space,
 			   const struct gm_stretch *stretch)
 {
@@ -153,8 +154,6 @@ static int compare_stretch(const struct gm_model *m, unsigned space,
 
 		if (!s)
 			return differs(m, space, gpa, "memory without a slot");
-		if (s->gpa.first != gpa)
-			return differs(m, space, gpa, "a slot begins before its memory");
 		err = compare_slot(m, s, stretch);
 		if (err || s->gpa.last == stretch->range.last)
 			return err;

@@ -267,8 +267,7 @@ struct gpamap_region *vm_ram(struct vm *vm, void *hva, uint64_t pages, uint64_t 
 	return vm_region(vm, &desc);
 }
 
-/* What a guest should find at @gpa by what gpamap_lookup() says. */
-static struct seen say(struct vm *vm, unsigned space, uint64_t gpa)
+struct seen vm_say(struct vm *vm, unsigned space, uint64_t gpa)
 {
 	struct seen hole = {HOLE, false}, seen;
 	struct gpamap_segment s;
@@ -288,7 +287,7 @@ static struct seen say(struct vm *vm, unsigned space, uint64_t gpa)
 void vm_check_slots(struct vm *vm, size_t pages)
 {
 	for (uint64_t gpa = 0; gpa < pages * PAGE; gpa += PAGE) {
-		struct seen want = say(vm, 0, gpa), got = vm_see(vm, gpa);
+		struct seen want = vm_say(vm, 0, gpa), got = vm_see(vm, gpa);
 
 		if (want.word != got.word || want.writable != got.writable)
 			print_error("at %#llx: %#llx %d, not %#llx %d\n", (unsigned long long)gpa,
@@ -297,7 +296,7 @@ void vm_check_slots(struct vm *vm, size_t pages)
 		assert_int_equal(got.word, want.word);
 		assert_int_equal(got.writable, want.writable);
 		for (unsigned i = 1; i < vm->spaces; i++)
-			assert_int_equal(vm_slot_at(vm, i, gpa), say(vm, i, gpa).word != HOLE);
+			assert_int_equal(vm_slot_at(vm, i, gpa), vm_say(vm, i, gpa).word != HOLE);
 	}
 }
 

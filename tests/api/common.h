@@ -115,6 +115,8 @@ struct seen vm_see(struct vm *vm, uint64_t gpa);
 uint64_t vm_load(struct vm *vm, uint64_t gpa);
 /* Is there a slot at the page, in any address space? Tries to make one there. */
 bool vm_slot_at(struct vm *vm, unsigned space, uint64_t gpa);
+/* What a guest should find at the page by what gpamap_lookup() says, in any address space. */
+struct seen vm_say(struct vm *vm, unsigned space, uint64_t gpa);
 /* Do the slots show at each of @pages pages what gpamap_lookup() says? */
 void vm_check_slots(struct vm *vm, size_t pages);
 /* Pages [@first, @first + @n) of space 0 are @mem's from @page on. */

@@ -135,6 +135,28 @@ static void test_merge_with_what_comes(void **state)
 	world_destroy(&w);
 }
 
+/* What comes by a move is merged only if nothing else is left: it would be one no more. */
+static void test_merge_no_move(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, NO_LIMIT, 4);
+	map_pages(&w, 0, 4, 0, 0, 0);
+	map_pages(&w, 20, 4, 1, 0, 0);
+	map_pages(&w, 40, 4, 0, 4, 0);
+	map_pages(&w, 60, 4, 2, 0, 0);
+	world_commit(&w);
+	unmap_pages(&w, 40, 4);
+	map_pages(&w, 4, 4, 0, 4, 0);
+	map_pages(&w, 24, 4, 1, 4, 0);
+	expect_plan(&w, "C-20:4#1 C+20:8#1 L40>4:4#2");
+	gm_plan_reject(&w.plan, &w.in);
+	map_pages(&w, 26, 2, 3, 0, 0);
+	expect_commit(&w, "C-0:4#0 C-20:4#1 C-40:4#2 C+0:8#0 C+20:6#1 C+26:2#2");
+	world_destroy(&w);
+}
+
 /* Neighbours that must not be one slot. */
 static void test_merge_only_what_is_one(void **state)
 {
@@ -256,11 +278,22 @@ static void test_missing_slots(void **state)
 	expect_commit(&w, "");
 	assert_int_equal(w.slots[0].ids.nr_taken, 1);
 	assert_int_equal(w.slots[0].tree.count, 1);
+	/* They make no room in the critical part; what the kernel has does. */
+	map_pages(&w, 0, 4, 0, 0, 0);
+	world_commit(&w);
+	lose(&w, 0);
+	unmap_pages(&w, 8, 4);
+	map_pages(&w, 20, 4, 1, 7, 0);
+	expect_commit(&w, "E+0:4#0 C-8:4#1 C+20:4#1");
+	unmap_pages(&w, 0, 4);
+	unmap_pages(&w, 20, 4);
+	map_pages(&w, 8, 4, 1, 0, 0);
+	world_commit(&w);
 	/* And nothing moves from there. */
 	lose(&w, 8);
 	unmap_pages(&w, 8, 4);
 	map_pages(&w, 20, 4, 1, 0, 0);
-	expect_commit(&w, "E+20:4#1");
+	expect_commit(&w, "E+20:4#0");
 	world_destroy(&w);
 }
 
@@ -309,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_full_on_the_way),
 		cmocka_unit_test(test_merge_the_oldest),
 		cmocka_unit_test(test_merge_with_what_comes),
+		cmocka_unit_test(test_merge_no_move),
 		cmocka_unit_test(test_merge_only_what_is_one),
 		cmocka_unit_test(test_merge_a_surplus),
 		cmocka_unit_test(test_far_too_much),

@@ -381,7 +381,7 @@ static void test_reasons(void **state)
 	expect_refusal(w, &bad.plan, "a slot goes beyond its memory");
 	copy_plan(&bad, &w->plan);
 	bad.plan.ops[1].to.gpa.first -= PAGE;
-	expect_refusal(w, &bad.plan, "a slot begins before its memory");
+	expect_refusal(w, &bad.plan, "V3: space 0, 0x6d000: a slot without memory");
 	copy_plan(&bad, &w->plan);
 	bad.plan.nr_late++;
 	expect_refusal(w, &bad.plan, "don't add up");

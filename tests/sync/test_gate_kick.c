@@ -3,7 +3,7 @@
 #include "gate_actors.h"
 
 #include <signal.h>
-#include <string.h>
+#include <sys/resource.h>
 
 #define APP 1 /* the value of immediate_exit that is the application's */
 
@@ -240,6 +240,40 @@ static void blocked_signal_is_refused(void **state)
 	gm_pass_leave(&f->pass);
 }
 
+/* A real-time signal needs room in a queue; without it the kick is owed, and sent later. */
+static void signal_queue_is_full(void **state)
+{
+	static struct gm_gate gate;
+	static struct gm_pass pass;
+	_Atomic(uint8_t) immediate_exit = 0;
+	struct sigaction act = {.sa_handler = on_kick};
+	struct rlimit before, none;
+	struct insider a;
+	struct shutter s;
+
+	(void)state;
+	sigaction(SIGRTMIN, &act, NULL);
+	assert_int_equal(gm_gate_init(&gate, SIGRTMIN, false), 0);
+	gm_pass_init(&pass, &gate, 1, (uint8_t *)&immediate_exit);
+	insider_start(&a, &gate, &pass);
+	assert_soon(a.state == INSIDE);
+	getrlimit(RLIMIT_SIGPENDING, &before);
+	none = before;
+	none.rlim_cur = 0;
+	setrlimit(RLIMIT_SIGPENDING, &none);
+	shutter_start(&s, &gate, 60000);
+	assert_soon(immediate_exit == GM_KICKED);
+	assert_for_now(signals == 0);
+	setrlimit(RLIMIT_SIGPENDING, &before);
+	assert_soon(signals == 1);
+	assert_for_now(signals == 1);
+	insider_end(&a);
+	shutter_end(&s);
+	assert_int_equal(s.kicked, 1);
+	gm_pass_destroy(&pass);
+	gm_gate_destroy(&gate);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -254,6 +288,7 @@ int main(void)
 		TEST(nested_leave_keeps_the_kick),
 		TEST(kicks_itself_within_a_hold),
 		TEST(blocked_signal_is_refused),
+		TEST(signal_queue_is_full),
 	};
 
 	return cmocka_run_group_tests_name("kicks", tests, NULL, NULL);

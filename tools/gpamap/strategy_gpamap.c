@@ -9,6 +9,10 @@
 
 #include "run.h"
 
+/* With many more vCPUs than processors it takes long until all are out. A guest that hangs is found by the
+ * crew, so this need not be short. */
+#define TIMEOUT_MS 60000u
+
 struct gpamap_window {
 	struct gpamap_region *guard[RO_PAGES]; /* aliases on single pages, which protect works on */
 	struct gpamap_region *alias;	       /* the one that moves */
@@ -169,6 +173,7 @@ static int lib_start(struct run *r)
 {
 	const struct gpamap_options opt = {
 		.kick_signal = KICK_SIGNAL,
+		.timeout_ms = TIMEOUT_MS,
 		.max_slots = r->max_slots,
 		.message = r->message,
 		.message_size = sizeof(r->message),

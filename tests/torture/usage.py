@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command's exit status, and what goes where: usage.py GPAMAP"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = sys.argv.pop(1)
+SIM = ("torture", "--backend", "sim", "--vcpus", "1", "--seconds", "0.2")
+
+
+def run(*args, device=None):
+    env = {**os.environ, "GPAMAP_KVM_DEVICE": device} if device else None
+    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, env=env)
+
+
+class UsageTest(unittest.TestCase):
+    def test_bad_usage(self):
+        for args in ((), ("nonsense",), ("torture", "--nonsense"), ("torture", "--vcpus", "0"),
+                     ("torture", "--vcpus"), ("torture", "--seconds", "-1"),
+                     ("torture", "--hazard", "rain"), ("torture", "--edit", "data,split"),
+                     ("torture", "--strategy", "naive,"), ("torture", "--memory", "12X"),
+                     ("torture", "--backend", "xen"), ("torture", "more")):
+            done = run(*args)
+            self.assertEqual(done.returncode, 64, args)
+            self.assertEqual(done.stdout, "", args)
+            self.assertNotEqual(done.stderr, "", args)
+
+    def test_help(self):
+        for args in (("--help",), ("torture", "--help"), ("--version",)):
+            done = run(*args)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), args)
+            self.assertNotEqual(done.stdout, "", args)
+
+    def test_json_alone_on_standard_output(self):
+        done = run(*SIM, "--strategy", "gpamap", "--hazard", "data", "--seed", "7", "--json", "-")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual([run["strategy"] for run in result["runs"]], ["gpamap"])
+        self.assertEqual(result["seed"], 7)
+        self.assertEqual(set(result["runs"][0]["blackout_us"]) & {"p50", "p99", "max"},
+                         {"p50", "p99", "max"})
+
+    def test_json_file_beside_the_table(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "out.json")
+            done = run(*SIM, "--strategy", "gpamap", "--hazard", "stack", "--json", path)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("gpamap", done.stdout)
+            with open(path, encoding="utf-8") as f:
+                self.assertEqual(json.load(f)["runs"][0]["backend"], "sim")
+
+    def test_nothing_proven(self):
+        done = run(*SIM, "--strategy", "naive", "--hazard", "data", "--edit", "hotplug")
+        self.assertEqual(done.returncode, 2, done.stdout)
+
+    def test_no_kvm(self):
+        done = run("torture", "--backend", "kvm", device="/nonexistent")
+        self.assertEqual(done.returncode, 69)
+        self.assertIn("/nonexistent", done.stderr)
+        done = run("torture", "--hazard", "data", "--mode", "user", "--strategy", "gpamap",
+                   "--seconds", "0.2", "--json", "-", device="/nonexistent")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["runs"][0]["backend"], "sim")
+        self.assertIn("simulated", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
