@@ -104,25 +104,6 @@ int gm_segs_fill(struct gm_tree *t, struct gm_range range, const struct gm_seg *
 	return err ? err : gm_tree_insert(t, range, 0, &whole);
 }
 
-int gm_segs_join(struct gm_tree *t, uint64_t point)
-{
-	const struct gm_node *left = point ? seg_at(t, point - 1) : NULL;
-	const struct gm_node *right = seg_at(t, point);
-	struct gm_range range;
-	struct gm_seg seg;
-	int err;
-
-	if (!left || !right || right->range.first != point ||
-	    !gm_seg_continues(gm_seg_of(left), left->range.first, gm_seg_of(right), point))
-		return 0;
-	range = (struct gm_range){left->range.first, right->range.last};
-	seg = *gm_seg_of(left);
-	err = gm_tree_remove(t, range.first, 0);
-	if (!err)
-		err = gm_tree_remove(t, point, 0);
-	return err ? err : gm_tree_insert(t, range, 0, &seg);
-}
-
 /* --------------------------------------------------------------------------- windows --- */
 
 void gm_windows_init(struct gm_windows *w, const struct gm_alloc *alloc)

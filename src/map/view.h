@@ -65,8 +65,6 @@ int gm_segs_clear(struct gm_tree *t, struct gm_range window);
 /* Put @seg where nothing is in @range, and let it grow together with neighbours that it continues.
  * -ENOMEM: the tree is to be aborted. */
 int gm_segs_fill(struct gm_tree *t, struct gm_range range, const struct gm_seg *seg);
-/* Let the segments on both sides of the boundary before @point grow together if they can. -ENOMEM. */
-int gm_segs_join(struct gm_tree *t, uint64_t point);
 
 /* Sets of ranges, as a sorted array without overlaps once normalised. */
 struct gm_windows {

@@ -22,7 +22,8 @@
  *     owner    L1 busy = 0    L2 light barrier    L3 read shut    L4 if 1: left++, wake
  *     shutter  W1 read left   W2 read busy        W3 if 1: sleep while left is what W1 read
  *
- *   If L3 reads 0, then by the argument above W2 reads 0. If L3 reads 1, then either W1 sees the new `left`,
+ *   If L3 reads 0, then by the argument above W2 reads 0, if the heavy barrier comes before it; if not yet,
+ *   then W3 sleeps for a short time only. If L3 reads 1, then either W1 sees the new `left`,
  *   and with it busy = 0, or W3 does not sleep, or the wake comes after it.
  *
  * No kick is lost (G5)
@@ -226,9 +227,14 @@ int gm_pass_enter(struct gm_pass *p)
 		return enter_unbound(p);
 	depth = atomic_load_explicit(&p->busy, memory_order_relaxed);
 	set_busy(p, depth + 1);
-	if (gm_likely(!atomic_load(&p->gate->shut)))
-		return 0;
-	return enter_shut(p, depth);
+	if (gm_unlikely(atomic_load(&p->gate->shut))) {
+		int err = enter_shut(p, depth);
+
+		if (err)
+			return err;
+	}
+	gm_thread.passes++;
+	return 0;
 }
 
 bool gm_pass_leave(struct gm_pass *p)
@@ -238,6 +244,7 @@ bool gm_pass_leave(struct gm_pass *p)
 
 	if (gm_unlikely(depth-- == 0))
 		return false; /* after an enter that failed */
+	gm_thread.passes--;
 	kicked = depth == 0 && take_back(p);
 	set_busy(p, depth);
 	if (gm_unlikely(atomic_load(&p->gate->shut)) && depth == 0)
@@ -250,6 +257,9 @@ bool gm_inside_but(struct gm_gate *g, const struct gm_pass *but)
 	pid_t self = gm_thread_id();
 	bool inside;
 
+	/* Most who come to a shut gate: they are not to queue for the lock, the inhibitor needs it. */
+	if (!gm_thread.passes && !gm_thread.records)
+		return false;
 	/*
 	 * With the lock held (G6): a hold that is added while the gate is shut is added wholly before or
 	 * wholly after a look of the inhibitor. Without it he could look at the new one before it is

@@ -5,7 +5,8 @@
  *
  *     enter   busy = 1; light barrier; if shut: busy = 0, wake the inhibitor, sleep until open, again
  *     leave   busy = 0 (release); light barrier; if shut: wake the inhibitor
- *     shut    shut = 1; heavy barrier; kick every busy vCPU; sleep until all are out, or the deadline
+ *     shut    shut = 1; kick every busy vCPU; sleep until all are out, or the deadline; heavy barrier, and
+ *             look again
  *     open    shut = 0; wake all
  *
  * With membarrier(2) the light barrier is a compiler barrier only and the heavy one is the system call;

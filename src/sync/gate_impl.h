@@ -19,6 +19,7 @@ enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
 struct gm_thread {
 	pid_t tid;	  /* -1: not asked yet; never equal to an owner of 0 */
 	uint32_t records; /* holder records that it has, in all gates */
+	uint32_t passes;  /* holds of passes, in all gates */
 };
 
 /* One load from the thread's own block, no call: the fast path reads it. */

@@ -2,8 +2,10 @@
 /*
  * The inhibitor's side of the gate. gate.c has the arguments about order; here is what they need of it:
  *
- *  - `shut` is written before anything of the passes is read, with the heavy barrier between (S1, S2, S3).
- *  - `left` is read before a look at the passes, and slept on after it (W1, W2, W3).
+ *  - `shut` is written before anything of the passes is read, and the look that is the last one, which finds
+ *    nobody inside, comes after the heavy barrier (S1, S2, S3).
+ *  - `left` is read before a look at the passes, and slept on after it (W1, W2, W3); for a short time only
+ *    if the heavy barrier has not come between S1 and W2.
  *  - One look at all passes and holders is one critical section of g->lock (G6).
  *  - All who are inside are kicked before any is waited for.
  *
@@ -36,8 +38,8 @@
 struct round {
 	struct gm_gate *gate;
 	pid_t self;
-	bool barrier_done;
-	bool poll; /* the last look found a reason to look again soon */
+	bool barrier_done; /* or not needed */
+	bool poll;	   /* the last look found a reason to look again soon */
 	unsigned kicked;
 };
 
@@ -95,14 +97,12 @@ static bool bound_elsewhere(const struct round *r, struct gm_pass *p)
 	return owner && owner != r->self;
 }
 
-/* S2. pre: g->lock is held. */
+/* S2. pre: g->lock is held, and the gate uses membarrier. */
 static void heavy_barrier(struct round *r)
 {
 	struct gm_gate *g = r->gate;
 	bool needed = false;
 
-	if (!atomic_load_explicit(&g->membarrier, memory_order_relaxed))
-		return;
 	for (struct gm_pass *p = g->passes; p && !needed; p = p->next)
 		needed = bound_elsewhere(r, p);
 	r->barrier_done =
@@ -111,10 +111,17 @@ static void heavy_barrier(struct round *r)
 		atomic_store(&g->membarrier, false);
 }
 
-/* May what busy says be believed? To be asked before busy is read. */
+/* Is the barrier still to come? */
+static bool barrier_ahead(const struct round *r)
+{
+	return !r->barrier_done && atomic_load_explicit(&r->gate->membarrier, memory_order_relaxed);
+}
+
+/* May what busy says be believed, at least until the barrier? To be asked before busy is read. */
 static bool credible(const struct round *r, struct gm_pass *p)
 {
-	return r->barrier_done || atomic_load(&p->fenced) || !bound_elsewhere(r, p);
+	return r->barrier_done || barrier_ahead(r) || atomic_load(&p->fenced) ||
+	       !bound_elsewhere(r, p);
 }
 
 /* ---------------------------------------------------------------------------- kick, drain --- */
@@ -170,22 +177,38 @@ static bool look(struct round *r, struct gm_stuck *who)
 	return inside;
 }
 
+/*
+ * True: nobody is inside, and that is certain. The barrier comes when nobody is seen inside any more: it
+ * interrupts every processor that runs a thread of ours, which is dear as long as they run the guest, and
+ * cheap when they sleep at the gate. Until then a look may miss somebody, which only puts his kick off, and
+ * whom it sees may leave without waking us (L3 may read 0).
+ */
+static bool all_out(struct round *r, struct gm_stuck *who)
+{
+	struct gm_gate *g = r->gate;
+	bool inside;
+
+	pthread_mutex_lock(&g->lock);
+	inside = look(r, who);
+	if (!inside && barrier_ahead(r)) {
+		heavy_barrier(r);
+		inside = look(r, who);
+	}
+	r->poll |= barrier_ahead(r);
+	pthread_mutex_unlock(&g->lock);
+	return !inside;
+}
+
 static int drain(struct round *r, uint64_t deadline, struct gm_stuck *stuck)
 {
 	struct gm_gate *g = r->gate;
 	struct gm_stuck who;
 
-	for (bool first = true;; first = false) {
+	for (;;) {
 		uint32_t left = atomic_load(&g->left);
 		uint64_t until = deadline, now;
-		bool inside;
 
-		pthread_mutex_lock(&g->lock);
-		if (first)
-			heavy_barrier(r);
-		inside = look(r, &who);
-		pthread_mutex_unlock(&g->lock);
-		if (!inside)
+		if (all_out(r, &who))
 			return 0;
 		now = gm_now_ns();
 		if (now >= deadline) {

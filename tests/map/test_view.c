@@ -278,32 +278,6 @@ static void put(struct env *e, unsigned first, unsigned last, const struct gm_se
 	assert_int_equal(gm_tree_insert(&e->view, pages_at(0, first, last), 0, seg), 0);
 }
 
-static void join(void **state)
-{
-	struct gm_seg a, b, c;
-	struct env e;
-
-	(void)state;
-	setup(&e);
-	a = (struct gm_seg){.region = e.region[0], .hva = PAGE, .kind = GM_SEG_RAM};
-	b = gm_seg_advance(&a, 0, 2 * PAGE);
-	c = gm_seg_advance(&a, 0, 7 * PAGE);
-	put(&e, 0, 1, &a);
-	put(&e, 2, 4, &b);
-	put(&e, 5, 5, &c);
-	assert_int_equal(gm_segs_join(&e.view, 0), 0);
-	assert_int_equal(gm_segs_join(&e.view, PAGE), 0);     /* within one */
-	assert_int_equal(gm_segs_join(&e.view, 5 * PAGE), 0); /* not continuous */
-	assert_int_equal(gm_segs_join(&e.view, 6 * PAGE), 0); /* nothing above */
-	assert_int_equal(e.view.count, 3);
-	assert_int_equal(gm_segs_join(&e.view, 2 * PAGE), 0);
-	assert_int_equal(e.view.count, 2);
-	assert_int_equal(gm_tree_find(e.view.root, 0, 0)->range.last, 5 * PAGE - 1);
-	assert_int_equal(gm_seg_of(e.view.root->kid[0] ? e.view.root->kid[0] : e.view.root)->hva,
-			 PAGE);
-	teardown(&e);
-}
-
 /* Fill between two that it joins up; groups keep apart. */
 static void fill_between(void **state)
 {
@@ -340,7 +314,6 @@ static void ends_do_not_join(void **state)
 		b = gm_seg_advance(&a, 0, PAGE);
 		assert_int_equal(gm_segs_fill(&e.view, order ? top : bottom, order ? &a : &b), 0);
 		assert_int_equal(gm_segs_fill(&e.view, order ? bottom : top, order ? &b : &a), 0);
-		assert_int_equal(gm_segs_join(&e.view, 0), 0);
 		assert_int_equal(e.view.count, 2);
 		teardown(&e);
 	}
@@ -435,7 +408,6 @@ int main(void)
 		cmocka_unit_test(continues_mmio_and_guest_memfd),
 		cmocka_unit_test(random_changes),
 		cmocka_unit_test(changes_without_memory),
-		cmocka_unit_test(join),
 		cmocka_unit_test(fill_between),
 		cmocka_unit_test(ends_do_not_join),
 		cmocka_unit_test(random_windows),
