@@ -200,6 +200,23 @@ static void application_may_interrupt(void **state)
 	}
 }
 
+/* The program wants it back, and a kick brings it out: it is told at once, not when the gate opens. */
+static void application_before_the_gate(void **state)
+{
+	struct fix *f = *state;
+	unsigned kicked;
+
+	start(f);
+	atomic_store(f->vcpu->pass.immediate_exit, 1);
+	assert_int_equal(shut(f, &kicked), 0);
+	assert_int_equal(kicked, 1);
+	assert_soon(f->ended == -EINTR);
+	gm_gate_open(&f->gate);
+	pthread_join(f->thread, NULL);
+	assert_int_equal(f->vm.run->immediate_exit, 1);
+	f->vm.run->immediate_exit = 0;
+}
+
 /* Who runs a vCPU within an outer hold learns of the kick: only he can give that hold back. */
 static void *run_in_hold(void *arg)
 {
@@ -431,6 +448,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(shut_while_it_runs),
 		TEST(application_may_interrupt),
+		TEST(application_before_the_gate),
 		TEST(kick_within_an_outer_hold),
 		TEST(own_run_loop),
 		TEST(blocked_signal_is_refused),
