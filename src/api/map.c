@@ -95,13 +95,11 @@ static int make_views(struct gpamap *m)
 
 static struct gpamap *alloc_map(const struct gm_alloc *alloc)
 {
-	void *raw = gm_calloc(alloc, 1, sizeof(struct gpamap) + GM_CACHE_LINE);
-	struct gpamap *m;
+	void *raw;
+	struct gpamap *m = gm_calloc_aligned(alloc, sizeof(*m), GM_CACHE_LINE, &raw);
 
-	if (!raw)
+	if (!m)
 		return NULL;
-	m = (struct gpamap *)(((uintptr_t)raw + GM_CACHE_LINE - 1) &
-			      ~(uintptr_t)(GM_CACHE_LINE - 1));
 	m->raw = raw;
 	m->alloc = *alloc;
 	return m;

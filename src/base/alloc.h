@@ -19,6 +19,8 @@ extern const struct gm_alloc gm_alloc_default;
 
 /* Zeroed memory for @n objects of @size bytes; NULL if there is none or the product overflows. */
 void *gm_calloc(const struct gm_alloc *a, size_t n, size_t size);
+/* The same for one object at a multiple of @align, a power of two; *@raw is what gm_free() takes. */
+void *gm_calloc_aligned(const struct gm_alloc *a, size_t size, size_t align, void **raw);
 /* NULL is fine. */
 void gm_free(const struct gm_alloc *a, void *ptr);
 /* Let the array at *@array, with room for *@room objects of @size bytes, have room for @need; keeps the

@@ -37,11 +37,9 @@ int gm_vcpu_new(struct gpamap *map, struct gm_gate *gate, const struct gm_engine
 
 	if (err)
 		return err;
-	raw = gm_calloc(alloc, 1, sizeof(*vcpu) + GM_CACHE_LINE - 1);
-	if (!raw)
+	vcpu = gm_calloc_aligned(alloc, sizeof(*vcpu), GM_CACHE_LINE, &raw);
+	if (!vcpu)
 		return gm_fail(msg, -ENOMEM, "no memory for vCPU %u", id);
-	vcpu = (struct gpamap_vcpu *)(((uintptr_t)raw + GM_CACHE_LINE - 1) &
-				      ~(uintptr_t)(GM_CACHE_LINE - 1));
 	vcpu->raw = raw;
 	vcpu->engine = *engine;
 	vcpu->map = map;

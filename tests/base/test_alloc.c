@@ -57,6 +57,27 @@ static void none(void **state)
 	gm_free(&a, p);
 }
 
+static void aligned(void **state)
+{
+	struct counting c;
+
+	(void)state;
+	counting_init(&c);
+	for (size_t align = 1; align <= 4096; align *= 2) {
+		void *raw = NULL;
+		unsigned char *p = gm_calloc_aligned(&c.alloc, 100, align, &raw);
+
+		assert_non_null(p);
+		assert_int_equal((uintptr_t)p % align, 0);
+		for (unsigned i = 0; i < 100; i++)
+			assert_int_equal(p[i], 0);
+		gm_free(&c.alloc, raw);
+	}
+	counting_fail(&c, 1, false);
+	assert_null(gm_calloc_aligned(&c.alloc, 1, 64, &(void *){NULL}));
+	assert_int_equal(c.live, 0);
+}
+
 static void arrays(void **state)
 {
 	size_t room = 0, last_room;
@@ -118,10 +139,8 @@ static void messages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(zeroed),
-		cmocka_unit_test(none),
-		cmocka_unit_test(arrays),
-		cmocka_unit_test(messages),
+		cmocka_unit_test(zeroed), cmocka_unit_test(none),     cmocka_unit_test(aligned),
+		cmocka_unit_test(arrays), cmocka_unit_test(messages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
