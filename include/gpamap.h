@@ -261,7 +261,7 @@ enum gpamap_prot {
  * The plain way: map, unmap and protect by GPA, the newest wins. These mappings lie above the tree of
  * the address space; where there are none, the tree is seen. Cost: O(log mappings) for each mapping
  * touched. @gpa, @size, @hva and @offset are multiples of the page size (-EINVAL), @size not 0, and
- * nothing may wrap (-EOVERFLOW). -ENXIO: no such space.
+ * nothing may wrap (-EOVERFLOW). -ENXIO: no such space. -EPERM: GPAMAP_RO on guest_memfd.
  */
 
 /* Map the caller's memory. It must stay until the commit of its unmap has returned and no accessor
@@ -310,7 +310,8 @@ struct gpamap_commit_report {
  * callbacks before it returns.
  *
  * -ETIMEDOUT: a vCPU or ioctl did not come out; gpamap_stuck() says which. -EDEADLK: this thread is
- * inside the gate. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -ENOMEM.
+ * inside the gate. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
+ * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer
  * the same, until a commit succeeds. Any errno of KVM's slot ioctl: that step failed, all is undone.
  */
@@ -368,7 +369,8 @@ void gpamap_plan_free(struct gpamap_plan *plan);
  */
 
 /* Install an empty handler for @signo, without SA_RESTART. -EBUSY: it has a handler already, which
- * serves as well if it is installed without SA_RESTART. -EINVAL: no such signal. */
+ * serves as well if it is installed by sigaction() without SA_RESTART (signal() sets that).
+ * -EINVAL: no such signal. */
 int gpamap_kick_install(int signo);
 
 /*
@@ -386,14 +388,16 @@ void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
 /*
  * KVM_RUN until an exit for the caller. Waits while the gate is shut. Kicks of the library's own are
  * handled inside. 0: an exit, see its kvm_run. -EINTR: a signal, or the caller set immediate_exit to 1
- * (and clears it himself; the library uses another value for its own). -ENOTRECOVERABLE: the map is
+ * (and clears it himself; the library uses another value for its own). As with KVM_RUN itself, a signal
+ * alone may come just before the guest runs and be missed: let its handler set immediate_exit. -ENOTRECOVERABLE: the map is
  * broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. Else KVM_RUN's.
  */
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
 
 /* For a run loop of the caller's own, and for vCPU ioctls on the vCPU's thread: pass in, ioctl, pass
- * out. Holds nest. KVM_RUN may then fail with EINTR for a kick: leave, and enter again. enter waits
- * while the gate is shut, and fails as gpamap_vcpu_run() does. */
+ * out. Holds nest. KVM_RUN may then fail with EINTR for a kick: leave, and enter again; who clears
+ * immediate_exit does that after leaving. enter waits while the gate is shut, and fails as
+ * gpamap_vcpu_run() does. */
 int gpamap_vcpu_enter(struct gpamap_vcpu *vcpu);
 void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu);
 
@@ -436,7 +440,9 @@ int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpama
 /*
  * Fetch and clear the dirty bits of a logged RAM region: bit i of @bitmap is page i from @offset,
  * wherever the region is mapped, and whatever splits, moves and deletes came between (P4). @bitmap has
- * room for size / page size bits, rounded up to 64. Waits for a commit on its way.
+ * room for size / page size bits, rounded up to 64. Waits for a commit on its way. In a VM with
+ * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled, KVM itself clears nothing: pages are then reported again.
+ * -EDEADLK: this thread is inside the gate.
  * -EINVAL: misaligned. -ERANGE: beyond the region. -ENODATA: not logged. Else KVM_GET_DIRTY_LOG's.
  */
 int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_t offset,

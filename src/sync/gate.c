@@ -182,12 +182,10 @@ __attribute__((noinline)) void gm_wake_inhibitor(struct gm_gate *g)
 
 int gm_gate_sleep(struct gm_gate *g)
 {
-	uint32_t shut;
-
 	gm_wake_inhibitor(g);
-	while ((shut = atomic_load(&g->shut)) == GM_SHUT)
+	if (atomic_load(&g->shut) == GM_SHUT)
 		gm_futex_wait(&g->shut, GM_SHUT, GM_NO_DEADLINE);
-	return shut == GM_BROKEN ? -ENOTRECOVERABLE : 0;
+	return gm_gate_broken(g) ? -ENOTRECOVERABLE : 0;
 }
 
 /* @p is busy and has found the gate shut. Not inlined, to keep gm_pass_enter() short. */

@@ -47,7 +47,8 @@ static inline void gm_mark_kicked(struct gm_pass *p)
 /* G4: called after busy has been cleared, or a holder's record freed. */
 void gm_wake_inhibitor(struct gm_gate *g);
 
-/* Sleep until the gate is open: 0, or broken: -ENOTRECOVERABLE. pre: has just ceased to be inside (G3). */
+/* Sleep at the shut gate. 0: try to get in again, it may be open. -ENOTRECOVERABLE: it is broken.
+ * pre: has just ceased to be inside (G3). */
 int gm_gate_sleep(struct gm_gate *g);
 
 /* Around the time from the first refusal at the gate until in: the next inhibitor lets those in first. */

@@ -15,8 +15,8 @@
  *   thread only, or memory may run out. Then the gate changes to full fences for good. But threads may have
  *   passed without one and be inside unseen, until they have shown, by pass->fenced, that they know. Such a
  *   pass counts as inside, whatever its busy says, and is kicked, and looked at every millisecond since it
- *   may not wake us. Running vCPUs show it within one kick. One that is neither running nor ever comes
- *   near the gate again costs -ETIMEDOUT: that is better than a hole.
+ *   may not wake us. vCPUs that run or sleep at the gate show it at once. One that does neither, and doesn't
+ *   come near the gate, costs -ETIMEDOUT: that is better than a hole.
  */
 #include "sync/gate_impl.h"
 
@@ -160,6 +160,9 @@ static bool look(struct round *r, struct gm_stuck *who)
 		if (sure && !atomic_load(&p->busy))
 			continue;
 		kick(r, p);
+		/* He may sleep at the gate since before: let him try, and so show that he knows. */
+		if (!sure)
+			gm_futex_wake(&g->shut, GM_WAKE_ALL);
 		r->poll |= !sure || p->owed;
 		*who = (struct gm_stuck){
 			.is_vcpu = true, .id = p->id, .tid = atomic_load(&p->owner)};
