@@ -39,7 +39,7 @@ static int do_commit(struct run *r, struct result *res, struct tally *t)
 	if (!ret && r->arena.state.log) {
 		if (!logged)
 			dirty_begin(r);
-		else if (!editor_random(&r->editor, 4))
+		else if (!editor_random(&r->editor, 8))
 			ret = dirty_check(r);
 	}
 	return ret;

@@ -106,12 +106,12 @@ static unsigned edit_hotplug(struct editor *e, struct change *out)
 	return 1;
 }
 
-/* Log on, a number of splits, log off. Among other edits fewer splits are needed. */
+/* Log on, a number of splits, log off. */
 static unsigned edit_dirtylog(struct editor *e, struct change *out)
 {
 	bool now = e->arena->state.log;
 
-	if (now && editor_random(e, e->edit == EDIT_MIXED ? 2 : 12))
+	if (now && editor_random(e, 12))
 		return edit_split(e, out);
 	out[0] = (struct change){CHANGE_LOG, 0, 0, !now};
 	return 1;
