@@ -84,7 +84,6 @@ static int refuse(struct gpamap_txn *txn, int err)
 static int start(struct gpamap_txn *txn)
 {
 	txn->msg.text[0] = '\0';
-	txn->is_stuck = false;
 	if (gm_gate_inside(&txn->map->gate))
 		return gm_fail(&txn->msg, -EDEADLK, "commit from inside the gate: leave it first");
 	return 0;
@@ -102,7 +101,8 @@ static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	if (err) {
 		gm_commit_cancel(c);
 		atomic_fetch_add(&m->counters.failed, 1);
-		if (err == -ETIMEDOUT) {
+		/* A slot ioctl may fail with it as well, and then nobody is stuck. */
+		if (err == -ETIMEDOUT && c->stuck.tid) {
 			txn->is_stuck = true;
 			txn->stuck = c->stuck;
 		}
@@ -123,6 +123,7 @@ int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	struct gm_commit c;
 	int err = start(txn);
 
+	txn->is_stuck = false;
 	if (err)
 		return err;
 	gm_trace1(commit_begin, m);

@@ -64,7 +64,6 @@ int gpamap_stuck(const struct gpamap_txn *txn, struct gpamap_stuck_info *ret)
 static void edit_begin(struct gpamap_txn *txn)
 {
 	txn->msg.text[0] = '\0';
-	txn->is_stuck = false;
 	pthread_mutex_lock(&txn->map->edit);
 }
 

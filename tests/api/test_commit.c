@@ -169,7 +169,7 @@ static void move(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	expect(CHANGE(gpamap_move(txn, r, 16 * PAGE)), 1, 0, 0);
+	expect(CHANGE(gpamap_move(txn, r, 16 * PAGE)), 0, 0, 1);
 	vm_check_pages(&vm, 16, 8, A, 0, true);
 	vm_check_hole(&vm, 0, 16);
 	assert_int_equal(vm_stats(&vm).gate_shut, 0);

@@ -2,147 +2,16 @@
 /*
  * Commits under running vCPUs (P1, P2, P8). Guests store, load, add, fetch and walk in pages that are always
  * backed, and check what they find; threads read and write guest memory, make regions, and hold the gate; and
- * the map changes all the time. No access may leave the guest, and none may be lost or find other memory. The
- * control shows that the same guests do see it when slots are changed under them.
+ * the map changes all the time. No access may leave the guest, and none may be lost or find other memory. See test_naive.c for the control.
  */
-#include "common.h"
+#include "guest.h"
 
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <time.h>
 
-enum { RAM = 1, PLAIN, MOVER };
-
 #define VCPUS 4
 #define SECONDS 2
-#define STEPS_PER_RUN 200
-
-/* Pages of the guest. */
-#define RAM_AT 0       /* 32 pages of ram, always */
-#define WINDOW_AT 8    /* 8 of them are read-only at times */
-#define PLAIN_RO_AT 64 /* 16 pages, read-only at times */
-#define PLAIN_RW_AT 80 /* 16 pages */
-#define MOVER_AT 128   /* 16 pages, at this or one of the next 4 */
-#define HOTPLUG_AT 200
-#define PAGES 256
-
-static uint8_t *ram_hva[3], *plain_hva[2], *mover_hva;
-
-/* ------------------------------------------------------------------------------------ guests --- */
-
-enum { STORE, LOAD, TAG, FETCH, WALK, ADD, ACROSS, KINDS };
-
-struct guest {
-	unsigned id;
-	struct random random;
-	unsigned steps;
-	/* The next access; kept until it's done. */
-	bool chosen;
-	unsigned kind;
-	uint64_t page;
-	/* What it has done. */
-	uint64_t stored[PAGES];
-	uint64_t added[PAGES];
-	uint64_t ops;
-	uint64_t wrong;
-};
-
-static bool may_write(uint64_t page)
-{
-	return page < WINDOW_AT || (page >= WINDOW_AT + 8 && page < 32) ||
-	       (page >= PLAIN_RW_AT && page < PLAIN_RW_AT + 16);
-}
-
-static bool is_mover(uint64_t page)
-{
-	return page >= MOVER_AT;
-}
-
-static void choose(struct guest *g)
-{
-	static const struct {
-		uint64_t first;
-		uint64_t n;
-	} areas[] = {{RAM_AT, 32}, {PLAIN_RO_AT, 32}, {MOVER_AT + 4, 12}};
-	unsigned a = (unsigned)random_below(&g->random, ARRAY_SIZE(areas));
-
-	g->page = areas[a].first + random_below(&g->random, areas[a].n);
-	do {
-		g->kind = (unsigned)random_below(&g->random, KINDS);
-	} while (((g->kind == STORE || g->kind == LOAD || g->kind == ADD) && !may_write(g->page)) ||
-		 (g->kind == ACROSS && (is_mover(g->page) || g->page % 16 == 15)));
-	g->chosen = true;
-}
-
-/* Is it the tag of what may be seen there? */
-static bool right_tag(uint64_t page, uint64_t tag)
-{
-	if (page < 32)
-		return tag == mem_tag(RAM, page);
-	if (!is_mover(page))
-		return tag == mem_tag(PLAIN, page - PLAIN_RO_AT);
-	return tag >> 32 == MOVER && page - (uint32_t)tag - MOVER_AT <= 4;
-}
-
-static int access(struct gpamap_sim_vcpu *vcpu, struct guest *g)
-{
-	uint64_t gpa = g->page * PAGE, own = gpa + 64 + 8 * g->id, word, two[2];
-	int r = 0;
-
-	switch (g->kind) {
-	case STORE:
-		word = g->stored[g->page] + 1;
-		r = gpamap_sim_store(vcpu, own, &word, 8);
-		if (!r)
-			g->stored[g->page] = word;
-		return r;
-	case LOAD:
-		r = gpamap_sim_load(vcpu, own, &word, 8);
-		g->wrong += !r && word != g->stored[g->page];
-		return r;
-	case ADD:
-		r = gpamap_sim_xadd(vcpu, gpa + 32, 1, &word);
-		g->added[g->page] += !r;
-		return r;
-	case ACROSS:
-		r = gpamap_sim_load(vcpu, gpa + PAGE - 8, two, 16);
-		g->wrong += !r && !right_tag(g->page + 1, two[1]);
-		return r;
-	case TAG:
-		r = gpamap_sim_load(vcpu, gpa, &word, 8);
-		break;
-	case FETCH:
-		r = gpamap_sim_fetch(vcpu, gpa, &word, 8);
-		break;
-	case WALK:
-		r = gpamap_sim_walk(vcpu, gpa, &word);
-		break;
-	}
-	g->wrong += !r && !right_tag(g->page, word);
-	return r;
-}
-
-static int guest_step(struct gpamap_sim_vcpu *vcpu, void *opaque)
-{
-	struct guest *g = opaque;
-	int r;
-
-	if (g->steps == STEPS_PER_RUN) {
-		r = gpamap_sim_halt(vcpu);
-		if (!r)
-			g->steps = 0;
-		return r;
-	}
-	if (!g->chosen)
-		choose(g);
-	r = access(vcpu, g);
-	if (r)
-		return r;
-	g->chosen = false;
-	g->steps++;
-	g->ops++;
-	return 0;
-}
 
 /* ----------------------------------------------------------------------------------- threads --- */
 
@@ -167,11 +36,6 @@ struct runner {
 	uint64_t failed;
 	uint64_t commits_done;
 };
-
-static uint8_t *plain_at(uint64_t page)
-{
-	return plain_hva[0] + (page - PLAIN_RO_AT) * PAGE;
-}
 
 /* A part of the plain pages, read-only or not. */
 static int edit_protect(struct gpamap_txn *txn, struct random *r)
@@ -266,16 +130,16 @@ static void *access_memory(void *opaque)
 		uint64_t word, gpa;
 		int err = 0;
 
-		choose(g);
+		guest_choose(g);
 		gpa = g->page * PAGE;
-		if (may_write(g->page)) {
+		if (guest_may_write(g->page)) {
 			word = g->stored[g->page] + 1;
 			err |= gpamap_write(map, 0, gpa + 512, &word, 8);
 			err |= gpamap_read(map, 0, gpa + 512, &word, 8);
 			g->wrong += word != ++g->stored[g->page];
 		}
 		err |= gpamap_read(map, 0, gpa, &word, 8);
-		g->wrong += !right_tag(g->page, word);
+		g->wrong += !guest_right_tag(g->page, word);
 		err |= gpamap_lookup(map, 0, gpa, &s);
 		g->wrong += s.gpa > gpa || gpa - s.gpa >= s.size;
 		err |= gpamap_enter(map);
@@ -440,8 +304,8 @@ static void build(struct live *l)
 	ok_txn(txn, gpamap_add(txn, root, 0, l->ram, 0));
 	ok_txn(txn, gpamap_add(txn, root, WINDOW_AT * PAGE, l->window, 1));
 	ok_txn(txn, gpamap_add(txn, root, MOVER_AT * PAGE, l->mover, 0));
-	ok_txn(txn, gpamap_map_pages(txn, 0, PLAIN_RO_AT * PAGE, 32 * PAGE, plain_at(PLAIN_RO_AT),
-				     GPAMAP_RW));
+	ok_txn(txn, gpamap_map_pages(txn, 0, PLAIN_RO_AT * PAGE, 32 * PAGE,
+				     guest_plain_at(PLAIN_RO_AT), GPAMAP_RW));
 	ok_txn(txn, gpamap_commit(txn, NULL, NULL));
 }
 
@@ -452,10 +316,10 @@ static void check_memory(struct runner *r)
 		const uint8_t *p = page < 32 ? ram_hva[0] + page * PAGE : NULL;
 		uint64_t word, added = 0;
 
-		if (!may_write(page))
+		if (!guest_may_write(page))
 			continue;
 		if (!p)
-			p = plain_at(page);
+			p = guest_plain_at(page);
 		for (unsigned i = 0; i < VCPUS; i++) {
 			memcpy(&word, p + 64 + 8 * i, 8);
 			assert_int_equal(word, r[i].guest.stored[page]);
@@ -465,14 +329,6 @@ static void check_memory(struct runner *r)
 		assert_int_equal(word, added);
 		memcpy(&word, p + 512, 8);
 		assert_int_equal(word, r[VCPUS].guest.stored[page]);
-	}
-}
-
-static void clear_memory(void)
-{
-	for (uint64_t page = 0; page < 32; page++) {
-		memset(ram_hva[0] + page * PAGE + 8, 0, 1024);
-		memset(plain_at(PLAIN_RO_AT + page) + 8, 0, 1024);
 	}
 }
 
@@ -486,7 +342,7 @@ static void live(const struct gpamap_options *opt, const char *name)
 
 	memset(&l, 0, sizeof(l));
 	memset(r, 0, sizeof(r));
-	clear_memory();
+	guest_clear_memory();
 	vm_open(&l.vm, NULL, opt);
 	build(&l);
 	for (unsigned i = 0; i < VCPUS + 2; i++) {
@@ -543,109 +399,12 @@ static void with_fences(void **state)
 	live(&opt, "fences");
 }
 
-/* ----------------------------------------------------------------------------------- control --- */
-
-struct naive {
-	struct gpamap_sim *sim;
-	atomic_bool stop;
-};
-
-struct naive_runner {
-	struct naive *naive;
-	pthread_t thread;
-	struct guest guest;
-	unsigned flags;
-	uint64_t spurious;
-	uint64_t failed;
-};
-
-static void *run_naive(void *opaque)
-{
-	struct naive_runner *r = opaque;
-	struct gpamap_sim_vcpu *vcpu;
-
-	if (gpamap_sim_vcpu_new(r->naive->sim, r->guest.id, r->flags, guest_step, &r->guest,
-				&vcpu)) {
-		r->failed++;
-		return NULL;
-	}
-	while (!atomic_load(&r->naive->stop)) {
-		r->failed += gpamap_sim_vcpu_run(vcpu) != 0;
-		if (gpamap_sim_vcpu_kvm_run(vcpu)->exit_reason == KVM_EXIT_HLT)
-			continue;
-		r->spurious++;
-		r->guest.chosen = false;
-	}
-	gpamap_sim_vcpu_free(vcpu);
-	return NULL;
-}
-
-static void set_slot(struct gpamap_sim *sim, uint32_t id, uint64_t page, uint64_t pages,
-		     const uint8_t *hva)
-{
-	struct gpamap_sim_slot slot = {
-		.slot = id,
-		.gpa = pages ? page * PAGE : 0,
-		.size = pages * PAGE,
-		.hva = (uint64_t)(uintptr_t)hva,
-	};
-
-	ok(gpamap_sim_set_slot(sim, &slot));
-}
-
-/* Slots split and made whole again under running vCPUs: the guests above notice. */
-static void control(void **state)
-{
-	struct naive naive = {0};
-	struct naive_runner r[2] = {{0}};
-	uint64_t spurious = 0;
-
-	(void)state;
-	clear_memory();
-	ok(gpamap_sim_new(NULL, &naive.sim));
-	gpamap_sim_stretch(naive.sim, GPAMAP_SIM_AFTER_DELETE, 200);
-	set_slot(naive.sim, 0, 0, 32, ram_hva[0]);
-	set_slot(naive.sim, 1, PLAIN_RO_AT, 32, plain_hva[0]);
-	set_slot(naive.sim, 2, MOVER_AT, 16, mover_hva);
-	for (unsigned i = 0; i < 2; i++) {
-		r[i].naive = &naive;
-		r[i].guest.id = i;
-		r[i].guest.random.state = i;
-		r[i].flags = i % 2 ? GPAMAP_SIM_EMULATED : 0;
-		ok(pthread_create(&r[i].thread, NULL, run_naive, &r[i]));
-	}
-	for (int i = 0; i < 200; i++) {
-		set_slot(naive.sim, 0, 0, 0, NULL);
-		set_slot(naive.sim, 0, 0, 8, ram_hva[0]);
-		set_slot(naive.sim, 3, 8, 24, ram_hva[1] + 8 * PAGE);
-		set_slot(naive.sim, 3, 0, 0, NULL);
-		set_slot(naive.sim, 0, 0, 0, NULL);
-		set_slot(naive.sim, 0, 0, 32, ram_hva[0]);
-	}
-	atomic_store(&naive.stop, true);
-	for (unsigned i = 0; i < 2; i++) {
-		ok(pthread_join(r[i].thread, NULL));
-		assert_int_equal(r[i].failed, 0);
-		assert_true(r[i].spurious > 0);
-		spurious += r[i].spurious;
-	}
-	printf("control: %llu spurious exits\n", (unsigned long long)spurious);
-	gpamap_sim_free(naive.sim);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(with_membarrier),
 		cmocka_unit_test(with_fences),
-		cmocka_unit_test(control),
 	};
 
-	ram_hva[0] = mem_new(RAM, 48);
-	ram_hva[1] = mem_again(RAM, 48);
-	ram_hva[2] = mem_again(RAM, 48);
-	plain_hva[0] = mem_new(PLAIN, 32);
-	plain_hva[1] = mem_again(PLAIN, 32);
-	mover_hva = mem_new(MOVER, 16);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, guest_memory, NULL);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* When a region's release callback runs (P5), and devices whose callbacks change the map. */
+/* When a region's release callback runs (P5). */
 #include "common.h"
 
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -284,49 +283,27 @@ static void not_while_broken(void **state)
 struct device {
 	struct owner owner; /* first: the opaque is one for both */
 	struct gpamap_region *region;
-	int (*on_access)(struct device *dev, uint64_t offset);
+	int (*on_read)(struct device *dev);
 	sem_t entered;
 	sem_t go_on;
 	unsigned reads;
-	unsigned writes;
-	uint64_t offset[8];
-	unsigned len[8];
-	uint64_t value;
 	int released_inside;
 };
-
-static int device_access(struct device *dev, uint64_t offset, unsigned len)
-{
-	unsigned i = (dev->reads + dev->writes - 1) % 8;
-	int err = 0;
-
-	dev->offset[i] = offset;
-	dev->len[i] = len;
-	if (dev->on_access)
-		err = dev->on_access(dev, offset);
-	dev->released_inside = atomic_load(&dev->owner.released);
-	return err;
-}
 
 static int device_read(void *opaque, uint64_t offset, void *data, unsigned len)
 {
 	struct device *dev = opaque;
+	int err;
 
+	(void)offset;
 	dev->reads++;
 	memset(data, 0x42, len);
-	return device_access(dev, offset, len);
+	err = dev->on_read(dev);
+	dev->released_inside = atomic_load(&dev->owner.released);
+	return err;
 }
 
-static int device_write(void *opaque, uint64_t offset, const void *data, unsigned len)
-{
-	struct device *dev = opaque;
-
-	dev->writes++;
-	memcpy(&dev->value, data, len);
-	return device_access(dev, offset, len);
-}
-
-static const struct gpamap_mmio_ops device_ops = {device_read, device_write};
+static const struct gpamap_mmio_ops device_ops = {.read = device_read};
 
 static void device_new(struct device *dev, uint64_t page)
 {
@@ -337,12 +314,11 @@ static void device_new(struct device *dev, uint64_t page)
 	add_at(dev->region, page);
 }
 
-static int remove_self(struct device *dev, uint64_t offset)
+static int remove_self(struct device *dev)
 {
 	struct gpamap_txn *txn;
 	int err = gpamap_begin(vm.map, &txn);
 
-	(void)offset;
 	if (!err)
 		err = gpamap_remove(txn, dev->region);
 	if (!err)
@@ -359,7 +335,7 @@ static void device_that_removes_itself(void **state)
 
 	(void)state;
 	device_new(&dev, 2);
-	dev.on_access = remove_self;
+	dev.on_read = remove_self;
 	dev.released_inside = -1;
 	ok(gpamap_read(vm.map, 0, 2 * PAGE, &value, 8));
 	assert_int_equal(value, UINT64_C(0x4242424242424242));
@@ -369,9 +345,8 @@ static void device_that_removes_itself(void **state)
 	assert_int_equal(gpamap_read(vm.map, 0, 2 * PAGE, &value, 8), -ENXIO);
 }
 
-static int wait_inside(struct device *dev, uint64_t offset)
+static int wait_inside(struct device *dev)
 {
-	(void)offset;
 	sem_post(&dev->entered);
 	sem_wait(&dev->go_on);
 	return 0;
@@ -397,7 +372,7 @@ static void by_the_last_reader(void **state)
 
 	(void)state;
 	device_new(&dev, 2);
-	dev.on_access = wait_inside;
+	dev.on_read = wait_inside;
 	ok(pthread_create(&thread, NULL, read_device, &tid));
 	sem_wait(&dev.entered);
 	txn = vm_begin(&vm);
@@ -410,174 +385,6 @@ static void by_the_last_reader(void **state)
 	assert_null(result);
 	assert_int_equal(dev.owner.released, 1);
 	assert_int_equal(dev.owner.tid, atomic_load(&tid));
-}
-
-/* Natural pieces of up to 8 bytes; memory beside a device in one access. */
-static void access_in_pieces(void **state)
-{
-	struct device dev;
-	struct gpamap_txn *txn;
-	uint8_t buf[16];
-
-	(void)state;
-	device_new(&dev, 4);
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_map_pages(txn, 0, 3 * PAGE, PAGE, mem_b, GPAMAP_RW));
-	ok_txn(txn, gpamap_map_pages(txn, 0, 2 * PAGE, PAGE, mem_b + PAGE, GPAMAP_RO));
-	ok_txn(txn, gpamap_map_pages(txn, 0, PAGE, PAGE, mem_b + PAGE, GPAMAP_NONE));
-	vm_commit(&vm, txn);
-	ok(gpamap_read(vm.map, 0, 4 * PAGE + 1, buf, 15));
-	assert_int_equal(dev.reads, 4);
-	for (unsigned i = 0; i < 4; i++) {
-		assert_int_equal(dev.offset[i], 1 << i);
-		assert_int_equal(dev.len[i], 1 << i);
-	}
-	memset(buf, 7, sizeof(buf));
-	ok(gpamap_write(vm.map, 0, 4 * PAGE - 8, buf, 16));
-	assert_int_equal(dev.writes, 1);
-	assert_int_equal(dev.value, UINT64_C(0x0707070707070707));
-	assert_memory_equal(mem_b + PAGE - 8, buf, 8);
-	assert_int_equal(gpamap_write(vm.map, 0, 2 * PAGE, buf, 8), -EROFS);
-	ok(gpamap_read(vm.map, 0, 2 * PAGE, buf, 8));
-	assert_int_equal(gpamap_read(vm.map, 0, PAGE, buf, 8), -EACCES);
-	assert_int_equal(gpamap_read(vm.map, 0, 0, buf, 8), -ENXIO);
-	assert_int_equal(gpamap_read(vm.map, 0, -UINT64_C(4), buf, 8), -EOVERFLOW);
-	assert_int_equal(gpamap_read(vm.map, 1, 0, buf, 8), -ENXIO);
-	ok(gpamap_read(vm.map, 0, 0, buf, 0));
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_remove(txn, dev.region));
-	vm_commit(&vm, txn);
-	gpamap_region_put(dev.region);
-}
-
-/* ------------------------------------------------------------------------------ exit handlers --- */
-
-struct guest {
-	uint64_t gpa;
-	uint64_t value;
-	bool is_write;
-	bool done;
-};
-
-static int one_access(struct gpamap_sim_vcpu *vcpu, void *opaque)
-{
-	struct guest *g = opaque;
-	int r;
-
-	if (g->done)
-		return gpamap_sim_halt(vcpu);
-	r = g->is_write ? gpamap_sim_store(vcpu, g->gpa, &g->value, 8)
-			: gpamap_sim_load(vcpu, g->gpa, &g->value, 8);
-	if (!r)
-		g->done = true;
-	return r;
-}
-
-/* A vCPU that makes one access; every exit of it is answered by gpamap_vcpu_mmio(). How many were there? */
-static unsigned access_by_vcpu(struct guest *g, void (*before_answer)(void), int expect_err)
-{
-	struct gpamap_sim_vcpu *sim_vcpu;
-	struct gpamap_vcpu *vcpu;
-	struct kvm_run *run;
-	unsigned exits = 0;
-
-	ok(gpamap_sim_vcpu_new(vm.sim, 5, 0, one_access, g, &sim_vcpu));
-	ok(gpamap_sim_vcpu_attach(vm.map, sim_vcpu, &vcpu));
-	run = gpamap_sim_vcpu_kvm_run(sim_vcpu);
-	g->done = false;
-	for (;; exits++) {
-		ok(gpamap_vcpu_run(vcpu));
-		if (run->exit_reason == KVM_EXIT_HLT)
-			break;
-		if (before_answer)
-			before_answer();
-		assert_int_equal(gpamap_vcpu_mmio(vcpu, 0), expect_err);
-	}
-	assert_int_equal(gpamap_vcpu_mmio(vcpu, 0), -EINVAL);
-	gpamap_vcpu_detach(vcpu);
-	gpamap_sim_vcpu_free(sim_vcpu);
-	return exits;
-}
-
-static void map_page_7(void)
-{
-	struct gpamap_txn *txn = vm_begin(&vm);
-
-	ok_txn(txn, gpamap_map_pages(txn, 0, 7 * PAGE, PAGE, mem_b + 7 * PAGE, GPAMAP_RW));
-	vm_commit(&vm, txn);
-}
-
-static void vcpu_mmio(void **state)
-{
-	struct guest g = {.gpa = 7 * PAGE};
-	struct gpamap_txn *txn;
-	struct device dev;
-
-	(void)state;
-	device_new(&dev, 0);
-	g = (struct guest){.gpa = 0x10};
-	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
-	assert_int_equal(g.value, UINT64_C(0x4242424242424242));
-	g = (struct guest){.gpa = 0x20, .value = 99, .is_write = true};
-	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
-	assert_int_equal(dev.value, 99);
-	assert_int_equal(dev.offset[1], 0x20);
-	g = (struct guest){.gpa = 7 * PAGE};
-	assert_int_equal(access_by_vcpu(&g, NULL, -ENXIO), 1);
-	/* Between the exit and its answer the page becomes memory. */
-	assert_int_equal(access_by_vcpu(&g, map_page_7, 0), 1);
-	assert_int_equal(g.value, mem_tag(B, 7));
-	assert_int_equal(access_by_vcpu(&g, NULL, 0), 0);
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_unmap_pages(txn, 0, 7 * PAGE, PAGE));
-	vm_commit(&vm, txn);
-	g = (struct guest){.gpa = 7 * PAGE + 16, .value = 1234, .is_write = true};
-	assert_int_equal(access_by_vcpu(&g, map_page_7, 0), 1);
-	assert_memory_equal(mem_b + 7 * PAGE + 16, &g.value, 8);
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_protect_pages(txn, 0, 7 * PAGE, PAGE, GPAMAP_RO));
-	ok_txn(txn, gpamap_remove(txn, dev.region));
-	vm_commit(&vm, txn);
-	assert_int_equal(access_by_vcpu(&g, NULL, -EROFS), 1);
-	gpamap_region_put(dev.region);
-}
-
-/* A register whose writes switch a page between two memories, as a PAM register does. */
-static int switch_page(struct device *dev, uint64_t offset)
-{
-	struct gpamap_txn *txn;
-	int err = gpamap_begin(vm.map, &txn);
-
-	(void)offset;
-	if (!err)
-		err = gpamap_map_pages(txn, 0, 8 * PAGE, PAGE, dev->value ? mem_b : mem_a,
-				       GPAMAP_RW);
-	if (!err)
-		err = gpamap_commit(txn, NULL, NULL);
-	return err;
-}
-
-static void device_that_commits(void **state)
-{
-	struct guest g = {.gpa = 0, .value = 1, .is_write = true};
-	struct device dev;
-	uint64_t value = 0;
-
-	(void)state;
-	device_new(&dev, 0);
-	dev.on_access = switch_page;
-	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
-	vm_check_pages(&vm, 8, 1, B, 0, true);
-	g.value = 0;
-	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
-	vm_check_pages(&vm, 8, 1, A, 0, true);
-	value = 1;
-	ok(gpamap_write(vm.map, 0, 0, &value, 8));
-	vm_check_pages(&vm, 8, 1, B, 0, true);
-	dev.on_access = remove_self;
-	ok(gpamap_write(vm.map, 0, 0, &value, 8));
-	assert_int_equal(dev.owner.released, 1);
-	assert_int_equal(dev.released_inside, 0);
 }
 
 int main(void)
@@ -594,9 +401,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(not_while_broken, setup, teardown),
 		cmocka_unit_test_setup_teardown(device_that_removes_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(by_the_last_reader, setup, teardown),
-		cmocka_unit_test_setup_teardown(access_in_pieces, setup, teardown),
-		cmocka_unit_test_setup_teardown(vcpu_mmio, setup, teardown),
-		cmocka_unit_test_setup_teardown(device_that_commits, setup, teardown),
 	};
 
 	mem_a = mem_new(A, 64);

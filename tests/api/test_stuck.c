@@ -148,6 +148,9 @@ static struct gpamap_txn *commit_in_vain(const struct stuck *s)
 	if (s->vcpu)
 		assert_int_equal(info.vcpu_id, VCPU_ID);
 	assert_int_equal(info.tid, atomic_load(&s->tid));
+	/* Until the next commit, whatever is edited. */
+	ok_txn(txn, gpamap_protect_pages(txn, 0, 8 * PAGE, PAGE, GPAMAP_RO));
+	ok(gpamap_stuck(txn, &info));
 	after = vm_stats(&vm);
 	assert_int_equal(after.timeouts, before.timeouts + 1);
 	assert_int_equal(after.undone, before.undone + 1);

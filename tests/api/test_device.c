@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Access to devices and memory by GPA, the answers to MMIO exits, and devices whose callbacks change the map. */
+#include "common.h"
+
+#include <linux/kvm.h>
+
+enum { A = 1, B };
+
+static uint8_t *mem_a, *mem_b;
+static struct vm vm;
+
+static int setup(void **state)
+{
+	(void)state;
+	vm_open(&vm, NULL, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	vm_close(&vm);
+	return 0;
+}
+
+struct device {
+	struct gpamap_region *region;
+	int (*on_access)(struct device *dev);
+	unsigned reads;
+	unsigned writes;
+	uint64_t offset[8];
+	unsigned len[8];
+	uint64_t value;
+};
+
+static int device_access(struct device *dev, uint64_t offset, unsigned len)
+{
+	unsigned i = (dev->reads + dev->writes - 1) % 8;
+
+	dev->offset[i] = offset;
+	dev->len[i] = len;
+	return dev->on_access ? dev->on_access(dev) : 0;
+}
+
+static int device_read(void *opaque, uint64_t offset, void *data, unsigned len)
+{
+	struct device *dev = opaque;
+
+	dev->reads++;
+	memset(data, 0x42, len);
+	return device_access(dev, offset, len);
+}
+
+static int device_write(void *opaque, uint64_t offset, const void *data, unsigned len)
+{
+	struct device *dev = opaque;
+
+	dev->writes++;
+	memcpy(&dev->value, data, len);
+	return device_access(dev, offset, len);
+}
+
+/* Of 4 pages, in the map. */
+static void device_new(struct device *dev, const struct gpamap_mmio_ops *ops, uint64_t page)
+{
+	struct gpamap_region_desc desc = {
+		.kind = GPAMAP_MMIO, .name = "device", .size = 4 * PAGE, .ops = ops, .opaque = dev};
+	struct gpamap_txn *txn = vm_begin(&vm);
+
+	memset(dev, 0, sizeof(*dev));
+	dev->region = vm_region(&vm, &desc);
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), page * PAGE, dev->region, 0));
+	vm_commit(&vm, txn);
+	gpamap_region_put(dev->region);
+}
+
+static const struct gpamap_mmio_ops device_ops = {device_read, device_write};
+
+/* Natural pieces of up to 8 bytes; memory beside a device in one access. */
+static void access_in_pieces(void **state)
+{
+	struct device dev;
+	struct gpamap_txn *txn;
+	uint8_t buf[16];
+
+	(void)state;
+	device_new(&dev, &device_ops, 4);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 3 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	ok_txn(txn, gpamap_map_pages(txn, 0, 2 * PAGE, PAGE, mem_b + PAGE, GPAMAP_RO));
+	ok_txn(txn, gpamap_map_pages(txn, 0, PAGE, PAGE, mem_b + PAGE, GPAMAP_NONE));
+	vm_commit(&vm, txn);
+	ok(gpamap_read(vm.map, 0, 4 * PAGE + 1, buf, 15));
+	assert_int_equal(dev.reads, 4);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(dev.offset[i], 1 << i);
+		assert_int_equal(dev.len[i], 1 << i);
+	}
+	memset(buf, 7, sizeof(buf));
+	ok(gpamap_write(vm.map, 0, 4 * PAGE - 8, buf, 16));
+	assert_int_equal(dev.writes, 1);
+	assert_int_equal(dev.value, UINT64_C(0x0707070707070707));
+	assert_memory_equal(mem_b + PAGE - 8, buf, 8);
+	assert_int_equal(gpamap_write(vm.map, 0, 2 * PAGE, buf, 8), -EROFS);
+	ok(gpamap_read(vm.map, 0, 2 * PAGE, buf, 8));
+	assert_int_equal(gpamap_read(vm.map, 0, PAGE, buf, 8), -EACCES);
+	assert_int_equal(gpamap_read(vm.map, 0, 0, buf, 8), -ENXIO);
+	assert_int_equal(gpamap_read(vm.map, 0, -UINT64_C(4), buf, 8), -EOVERFLOW);
+	assert_int_equal(gpamap_read(vm.map, 1, 0, buf, 8), -ENXIO);
+	ok(gpamap_read(vm.map, 0, 0, buf, 0));
+}
+
+/* ------------------------------------------------------------------------------ exit handlers --- */
+
+struct guest {
+	uint64_t gpa;
+	uint64_t value;
+	bool is_write;
+	bool done;
+};
+
+static int one_access(struct gpamap_sim_vcpu *vcpu, void *opaque)
+{
+	struct guest *g = opaque;
+	int r;
+
+	if (g->done)
+		return gpamap_sim_halt(vcpu);
+	r = g->is_write ? gpamap_sim_store(vcpu, g->gpa, &g->value, 8)
+			: gpamap_sim_load(vcpu, g->gpa, &g->value, 8);
+	if (!r)
+		g->done = true;
+	return r;
+}
+
+/* A vCPU that makes one access; every exit of it is answered by gpamap_vcpu_mmio(). How many were there? */
+static unsigned access_by_vcpu(struct guest *g, void (*before_answer)(void), int expect_err)
+{
+	struct gpamap_sim_vcpu *sim_vcpu;
+	struct gpamap_vcpu *vcpu;
+	struct kvm_run *run;
+	unsigned exits = 0;
+
+	ok(gpamap_sim_vcpu_new(vm.sim, 5, 0, one_access, g, &sim_vcpu));
+	ok(gpamap_sim_vcpu_attach(vm.map, sim_vcpu, &vcpu));
+	run = gpamap_sim_vcpu_kvm_run(sim_vcpu);
+	g->done = false;
+	for (;; exits++) {
+		ok(gpamap_vcpu_run(vcpu));
+		if (run->exit_reason == KVM_EXIT_HLT)
+			break;
+		if (before_answer)
+			before_answer();
+		assert_int_equal(gpamap_vcpu_mmio(vcpu, 0), expect_err);
+	}
+	assert_int_equal(gpamap_vcpu_mmio(vcpu, 0), -EINVAL);
+	gpamap_vcpu_detach(vcpu);
+	gpamap_sim_vcpu_free(sim_vcpu);
+	return exits;
+}
+
+static void map_page_7(void)
+{
+	struct gpamap_txn *txn = vm_begin(&vm);
+
+	ok_txn(txn, gpamap_map_pages(txn, 0, 7 * PAGE, PAGE, mem_b + 7 * PAGE, GPAMAP_RW));
+	vm_commit(&vm, txn);
+}
+
+static void vcpu_mmio(void **state)
+{
+	struct guest g = {.gpa = 7 * PAGE};
+	struct gpamap_txn *txn;
+	struct device dev;
+
+	(void)state;
+	device_new(&dev, &device_ops, 0);
+	g = (struct guest){.gpa = 0x10};
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
+	assert_int_equal(g.value, UINT64_C(0x4242424242424242));
+	g = (struct guest){.gpa = 0x20, .value = 99, .is_write = true};
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
+	assert_int_equal(dev.value, 99);
+	assert_int_equal(dev.offset[1], 0x20);
+	g = (struct guest){.gpa = 7 * PAGE};
+	assert_int_equal(access_by_vcpu(&g, NULL, -ENXIO), 1);
+	/* Between the exit and its answer the page becomes memory. */
+	assert_int_equal(access_by_vcpu(&g, map_page_7, 0), 1);
+	assert_int_equal(g.value, mem_tag(B, 7));
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 0);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_unmap_pages(txn, 0, 7 * PAGE, PAGE));
+	vm_commit(&vm, txn);
+	g = (struct guest){.gpa = 7 * PAGE + 16, .value = 1234, .is_write = true};
+	assert_int_equal(access_by_vcpu(&g, map_page_7, 0), 1);
+	assert_memory_equal(mem_b + 7 * PAGE + 16, &g.value, 8);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_protect_pages(txn, 0, 7 * PAGE, PAGE, GPAMAP_RO));
+	vm_commit(&vm, txn);
+	assert_int_equal(access_by_vcpu(&g, NULL, -EROFS), 1);
+}
+
+/* A register whose writes switch a page between two memories, as a PAM register does. */
+static int switch_page(struct device *dev)
+{
+	struct gpamap_txn *txn;
+	int err = gpamap_begin(vm.map, &txn);
+
+	if (!err)
+		err = gpamap_map_pages(txn, 0, 8 * PAGE, PAGE, dev->value ? mem_b : mem_a,
+				       GPAMAP_RW);
+	if (!err)
+		err = gpamap_commit(txn, NULL, NULL);
+	return err;
+}
+
+static void device_that_commits(void **state)
+{
+	struct guest g = {.gpa = 0, .value = 1, .is_write = true};
+	struct device dev;
+	uint64_t value = 0;
+
+	(void)state;
+	device_new(&dev, &device_ops, 0);
+	dev.on_access = switch_page;
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
+	vm_check_pages(&vm, 8, 1, B, 0, true);
+	g.value = 0;
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
+	vm_check_pages(&vm, 8, 1, A, 0, true);
+	value = 1;
+	ok(gpamap_write(vm.map, 0, 0, &value, 8));
+	vm_check_pages(&vm, 8, 1, B, 0, true);
+}
+
+static int broken_pipe(struct device *dev)
+{
+	(void)dev;
+	return -EPIPE;
+}
+
+/* What a callback returns is what the access does; and not all of it need be there. */
+static void device_that_fails(void **state)
+{
+	static const struct gpamap_mmio_ops read_only = {.read = device_read};
+	struct device dev, other;
+	uint64_t value = 0;
+
+	(void)state;
+	device_new(&dev, &device_ops, 0);
+	dev.on_access = broken_pipe;
+	assert_int_equal(gpamap_read(vm.map, 0, 0, &value, 8), -EPIPE);
+	assert_int_equal(gpamap_write(vm.map, 0, 0, &value, 8), -EPIPE);
+	device_new(&other, &read_only, 8);
+	ok(gpamap_read(vm.map, 0, 8 * PAGE, &value, 8));
+	assert_int_equal(gpamap_write(vm.map, 0, 8 * PAGE, &value, 8), -ENXIO);
+	assert_int_equal(other.writes, 0);
+}
+
+/* Reads from memory, writes to its callbacks; or both. */
+static void rom_device(void **state)
+{
+	struct device dev = {0};
+	struct gpamap_region_desc desc = {.kind = GPAMAP_ROM_DEVICE,
+					  .size = PAGE,
+					  .hva = mem_b,
+					  .ops = &device_ops,
+					  .opaque = &dev};
+	struct gpamap_region *rom = vm_region(&vm, &desc);
+	struct guest g = {.gpa = 8, .value = 5, .is_write = true};
+	struct gpamap_txn *txn = vm_begin(&vm);
+	uint64_t value = 0;
+
+	(void)state;
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), 0, rom, 0));
+	vm_commit(&vm, txn);
+	ok(gpamap_read(vm.map, 0, 0, &value, 8));
+	assert_int_equal(value, mem_tag(B, 0));
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
+	assert_int_equal(dev.writes, 1);
+	assert_int_equal(dev.offset[0], 8);
+	assert_int_equal(dev.value, 5);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_set_rom_mode(txn, rom, false));
+	vm_commit(&vm, txn);
+	g = (struct guest){.gpa = 8};
+	assert_int_equal(access_by_vcpu(&g, NULL, 0), 1);
+	assert_int_equal(dev.reads, 1);
+	assert_int_equal(g.value, UINT64_C(0x4242424242424242));
+	gpamap_region_put(rom);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(access_in_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(vcpu_mmio, setup, teardown),
+		cmocka_unit_test_setup_teardown(device_that_commits, setup, teardown),
+		cmocka_unit_test_setup_teardown(device_that_fails, setup, teardown),
+		cmocka_unit_test_setup_teardown(rom_device, setup, teardown),
+	};
+
+	mem_a = mem_new(A, 64);
+	mem_b = mem_new(B, 64);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * GPAMAP_COMMIT_ONE_INSTANT (P2): all vCPUs go from the old map to the new one at one instant, though nothing
+ * overlaps. Each transaction lets a page of memory with the next number appear at one GPA, and the one before
+ * disappear at another. So at any time there is just one of them:
+ *  - who has seen the new one does not find the old one any more,
+ *  - who does not find the old one any more finds the new one, unless the next transaction has begun.
+ * Without the flag the new one comes early and the old one goes late, and guests see both.
+ */
+#include "common.h"
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#define MEM 1
+#define GENERATIONS 150
+#define SPREAD 8 /* GPAs that are used in turn, each with a page between */
+
+static atomic_ulong begun; /* the newest generation whose commit may have begun */
+
+static uint64_t place(uint64_t generation)
+{
+	return 2 * (generation % SPREAD) * PAGE;
+}
+
+struct watcher {
+	pthread_t thread;
+	atomic_bool stop;
+	struct gpamap_sim_vcpu *sim_vcpu;
+	struct gpamap_vcpu *vcpu;
+	enum { HERE, AHEAD, BEFORE, NEXT } look;
+	uint64_t newest; /* seen, or concluded from what was not */
+	uint64_t word;
+	uint64_t both;
+	uint64_t none;
+	uint64_t seen;
+	uint64_t failed;
+	unsigned steps;
+};
+
+/* What the guest makes of the page that it has looked at. */
+static void conclude(struct watcher *w)
+{
+	bool there = w->word != HOLE;
+
+	switch (w->look) {
+	case HERE:
+		w->look = there ? AHEAD : NEXT;
+		break;
+	case AHEAD:
+		w->look = there ? BEFORE : HERE;
+		break;
+	case BEFORE:
+		w->both += there && w->word < w->newest;
+		w->look = HERE;
+		break;
+	case NEXT:
+		/* The map is that of newest + 1 at least; and if that isn't there, either, that of one more. */
+		w->none += !there && atomic_load(&begun) < w->newest + 2;
+		w->newest++;
+		w->look = there ? BEFORE : NEXT;
+	}
+	if (there && w->word > w->newest)
+		w->newest = w->word;
+	w->seen += there;
+}
+
+static int watch_step(struct gpamap_sim_vcpu *vcpu, void *opaque)
+{
+	struct watcher *w = opaque;
+	static const int from_newest[] = {[HERE] = 0, [AHEAD] = 1, [BEFORE] = -1, [NEXT] = 1};
+	uint64_t at = w->newest + (uint64_t)from_newest[w->look];
+	int r;
+
+	if (w->steps == 100) {
+		r = gpamap_sim_halt(vcpu);
+		if (!r)
+			w->steps = 0;
+		return r;
+	}
+	r = gpamap_sim_load(vcpu, place(at), &w->word, 8);
+	if (r)
+		return r;
+	w->steps++;
+	if (w->word != HOLE)
+		w->word = (uint32_t)w->word;
+	conclude(w);
+	return 0;
+}
+
+static void *watch(void *opaque)
+{
+	struct watcher *w = opaque;
+	struct kvm_run *run = gpamap_sim_vcpu_kvm_run(w->sim_vcpu);
+
+	while (!atomic_load(&w->stop)) {
+		w->failed += gpamap_vcpu_run(w->vcpu) != 0;
+		/* Nothing there: which map that is can't be told. */
+		if (run->exit_reason == KVM_EXIT_MMIO)
+			memset(run->mmio.data, 0xff, 8);
+	}
+	return NULL;
+}
+
+static void begin(struct watcher *w, struct vm *vm, unsigned id)
+{
+	memset(w, 0, sizeof(*w));
+	w->newest = 1;
+	ok(gpamap_sim_vcpu_new(vm->sim, id, id ? GPAMAP_SIM_EMULATED : 0, watch_step, w,
+			       &w->sim_vcpu));
+	ok(gpamap_sim_vcpu_attach(vm->map, w->sim_vcpu, &w->vcpu));
+	ok(pthread_create(&w->thread, NULL, watch, w));
+}
+
+static void end(struct watcher *w)
+{
+	atomic_store(&w->stop, true);
+	ok(pthread_join(w->thread, NULL));
+	gpamap_vcpu_detach(w->vcpu);
+	gpamap_sim_vcpu_free(w->sim_vcpu);
+	assert_int_equal(w->failed, 0);
+	assert_true(w->seen > 0);
+}
+
+static void next_generation(struct vm *vm, uint8_t *mem, uint64_t g, unsigned flags)
+{
+	/* Something else that comes, and goes before the old page does. */
+	uint64_t other = UINT64_C(1000) * PAGE;
+	struct gpamap_commit_options opt = {.flags = flags};
+	struct gpamap_txn *txn = vm_begin(vm);
+
+	ok_txn(txn, gpamap_map_pages(txn, 0, place(g), PAGE, mem + g * PAGE, GPAMAP_RO));
+	ok_txn(txn, gpamap_unmap_pages(txn, 0, place(g - 1), PAGE));
+	ok_txn(txn, gpamap_map_pages(txn, 0, other + g % 2 * 2 * PAGE, PAGE, mem, GPAMAP_RW));
+	ok_txn(txn, gpamap_unmap_pages(txn, 0, other + (g + 1) % 2 * 2 * PAGE, PAGE));
+	atomic_store(&begun, g);
+	ok_txn(txn, gpamap_commit(txn, &opt, NULL));
+}
+
+/* How often did a guest see both? */
+static uint64_t generations(unsigned flags)
+{
+	static struct watcher w[2];
+	uint8_t *mem = mem_new(MEM, GENERATIONS);
+	struct vm vm;
+
+	vm_open(&vm, NULL, NULL);
+	next_generation(&vm, mem, 1, flags);
+	for (unsigned i = 0; i < 2; i++)
+		begin(&w[i], &vm, i);
+	/* Time enough between two operations. */
+	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_BEFORE_CREATE, 50);
+	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_WHILE_INVALID, 50);
+	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_AFTER_DELETE, 200);
+	for (uint64_t g = 2; g < GENERATIONS; g++)
+		next_generation(&vm, mem, g, flags);
+	for (unsigned i = 0; i < 2; i++) {
+		end(&w[i]);
+		assert_int_equal(w[i].none, 0);
+	}
+	vm_close(&vm);
+	return w[0].both + w[1].both;
+}
+
+static void one_instant(void **state)
+{
+	(void)state;
+	assert_int_equal(generations(GPAMAP_COMMIT_ONE_INSTANT), 0);
+}
+
+static void control(void **state)
+{
+	uint64_t both = generations(0);
+
+	(void)state;
+	printf("without the flag: both seen %llu times\n", (unsigned long long)both);
+	assert_true(both > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_instant),
+		cmocka_unit_test(control),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
