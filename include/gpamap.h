@@ -297,7 +297,7 @@ struct gpamap_commit_report {
 	uint32_t late;	      /* after it opened */
 	uint32_t kicked;      /* vCPUs that had to be kicked out */
 	bool gate_shut;	      /* same as critical != 0, but for repairs */
-	uint64_t blackout_ns; /* from the first vCPU held until the gate opened; 0 if not shut */
+	uint64_t blackout_ns; /* from the first vCPU held until the gate opens; 0 if not shut */
 };
 
 /*

@@ -94,9 +94,10 @@ static void open(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
 
+	/* Taken before the wake: that may cost this thread its processor, to a vCPU that runs again already. */
+	c->report.blackout_ns = gm_now_ns() - c->blackout_start;
 	c->shut = false;
 	gm_gate_open(&m->gate);
-	c->report.blackout_ns = gm_now_ns() - c->blackout_start;
 	gm_trace1(gate_open, c->report.blackout_ns);
 }
 

@@ -146,11 +146,11 @@ static int inhibit_apply(struct run *r, const struct change *changes, unsigned c
 	if (hold)
 		shut_gate(r, h);
 	err = engine_do(&h->engine, true, &ns);
-	if (hold)
-		open_gate(h);
 	*ret = (struct applied){.gate_shut = hold,
 				.blackout = hold,
 				.blackout_us = (double)(now_ns() - begin) / 1000};
+	if (hold)
+		open_gate(h);
 	return err;
 }
 
