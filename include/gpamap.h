@@ -306,14 +306,15 @@ struct gpamap_commit_report {
  * transaction is still open: commit it again or abort it.
  *
  * Blocks on: vCPUs and ioctls inside the gate (only if it must shut; until the deadline), KVM's slot
- * lock and its SRCU, a short RCU grace period. May be called from a vCPU's exit handler. Runs release
- * callbacks before it returns.
+ * lock and its SRCU, a short RCU grace period. KVM's own waits have no deadline: a slot operation waits
+ * there for a vCPU that is stuck in a fault (userfaultfd), so who resolves the fault must not wait for
+ * this commit. May be called from a vCPU's exit handler. Runs release callbacks before it returns.
  *
  * -ETIMEDOUT: a vCPU or ioctl did not come out; gpamap_stuck() says which. -EDEADLK: this thread is
  * inside the gate. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
  * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer
- * the same, until a commit succeeds. Any errno of KVM's slot ioctl: that step failed, all is undone.
+ * the same, until a commit succeeds; until then keep both the old and the new memory. Any errno of KVM's slot ioctl: that step failed, all is undone.
  */
 int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
 		  struct gpamap_commit_report *ret);

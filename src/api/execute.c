@@ -209,6 +209,20 @@ static void keep_dirty(struct gm_commit *c, const struct gm_op *op)
 		gm_dirty_mark(s->region, c->m->map.page_size, s->offset, gm_range_size(s->gpa));
 }
 
+/* Has the id of @s, which this commit deleted, gone to a slot that could not be removed again? KVM would take the
+ * re-creation of @s for a change of that one, and perhaps do it. */
+static bool lost_its_id(const struct gm_commit *c, const struct gm_slot *s)
+{
+	const struct gpamap *m = c->m;
+	size_t itself = 0, all = 0;
+
+	for (size_t i = 0; i < m->nr_strays; i++)
+		itself += same_slot(&m->strays[i], s);
+	for (size_t i = 0; i < c->nr_strays; i++)
+		all += c->strays[i].space == s->space && c->strays[i].id == s->id;
+	return all > itself;
+}
+
 /* Take back all that is done, or, if vCPUs are inside and must not be, leave it all as it is. Returns false if
  * something had to be left behind. */
 static bool undo_ops(struct gm_commit *c, bool may)
@@ -219,7 +233,7 @@ static bool undo_ops(struct gm_commit *c, bool may)
 		const struct gm_op *op = &c->plan.ops[--c->done];
 		struct gm_op back = inverse(op);
 
-		if (may) {
+		if (may && !(op->kind == GM_OP_DELETE && lost_its_id(c, &op->from))) {
 			int err = slot_op(c, &back);
 
 			atomic_fetch_add(&c->m->counters.undone, 1);
@@ -234,14 +248,14 @@ static bool undo_ops(struct gm_commit *c, bool may)
 }
 
 /* The map is broken from here on: what the kernel has is in the table and the strays. @first is why. */
-static int wreck(struct gm_commit *c, const struct gm_msg *first)
+static int wreck(struct gm_commit *c, const struct gm_msg *first, bool wait)
 {
 	struct gpamap *m = c->m;
 
 	/* Nobody comes in any more; and if an early or late undo failed, with the gate open, those who are in are
 	 * waited for. If they don't come out, the repair will wait for them. */
 	gm_gate_break(&m->gate);
-	if (!c->shut && !shut(c))
+	if (wait && !c->shut && !shut(c))
 		gm_gate_break(&m->gate);
 	c->shut = false;
 	gm_free(&m->alloc, m->strays);
@@ -269,7 +283,7 @@ static int undo(struct gm_commit *c, int err)
 	clean = undo_ops(c, may);
 	unpublish(c);
 	if (!clean)
-		return wreck(c, &first);
+		return wreck(c, &first, may);
 	if (m->broken) {
 		/* Somebody is still inside, from before it broke. */
 		if (!c->shut)

@@ -89,7 +89,23 @@ int gpamap_lookup(struct gpamap *m, unsigned space, uint64_t gpa, struct gpamap_
 	return gm_lookup(&m->publish, space, gpa, ret);
 }
 
-/* Bring what the slots of @r have logged to the bits of @r. */
+/* Bring what @s has logged to the bits of @r, if it is about @r. *@scratch has room for *@words. */
+static int sync_slot(struct gpamap *m, const struct gm_slot *s, struct gpamap_region *r,
+		     uint64_t **scratch, size_t *words)
+{
+	size_t need = gm_dirty_words(s, m->map.page_size);
+
+	if (s->region != r || !(s->flags & GM_SLOT_LOG) || s->missing)
+		return 0;
+	if (need > *words) {
+		gm_free(&m->alloc, *scratch);
+		*scratch = gm_calloc(&m->alloc, need, sizeof(**scratch));
+		*words = *scratch ? need : 0;
+	}
+	return *scratch ? gm_dirty_harvest(m->backend, s, *scratch) : -ENOMEM;
+}
+
+/* Bring what the slots of @r have logged to the bits of @r. In a broken map some of them may be strays. */
 static int sync_dirty(struct gpamap *m, struct gpamap_region *r)
 {
 	struct gm_range all = {0, UINT64_MAX};
@@ -99,21 +115,13 @@ static int sync_dirty(struct gpamap *m, struct gpamap_region *r)
 
 	for (unsigned i = 0; !err && i < m->nr_spaces; i++) {
 		gm_tree_for_each (node, m->slots[i].tree.base, all) {
-			const struct gm_slot *s = gm_slot_of(node);
-			size_t need = gm_dirty_words(s, m->map.page_size);
-
-			if (s->region != r || !(s->flags & GM_SLOT_LOG) || s->missing)
-				continue;
-			if (need > words) {
-				gm_free(&m->alloc, scratch);
-				scratch = gm_calloc(&m->alloc, need, sizeof(*scratch));
-				words = scratch ? need : 0;
-			}
-			err = scratch ? gm_dirty_harvest(m->backend, s, scratch) : -ENOMEM;
+			err = sync_slot(m, gm_slot_of(node), r, &scratch, &words);
 			if (err)
 				break;
 		}
 	}
+	for (size_t i = 0; !err && i < m->nr_strays; i++)
+		err = sync_slot(m, &m->strays[i], r, &scratch, &words);
 	gm_free(&m->alloc, scratch);
 	return err;
 }

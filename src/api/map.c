@@ -293,6 +293,18 @@ void gpamap_last_message(struct gpamap *m, char *buf, size_t size)
 	buf[size - 1] = '\0';
 }
 
+/* Strays have ids that the table has not. */
+static bool stray_in(const struct gpamap *m, unsigned space, uint32_t first, uint32_t count)
+{
+	for (size_t i = 0; i < m->nr_strays; i++) {
+		const struct gm_slot *s = &m->strays[i];
+
+		if (s->space == space && s->id >= first && s->id - first < count)
+			return true;
+	}
+	return false;
+}
+
 int gpamap_reserve_slots(struct gpamap *m, unsigned space, uint32_t first, uint32_t count)
 {
 	struct gm_msg msg = {""};
@@ -307,7 +319,8 @@ int gpamap_reserve_slots(struct gpamap *m, unsigned space, uint32_t first, uint3
 		return gm_map_fail(m, -EDEADLK, &msg);
 	}
 	pthread_mutex_lock(&m->slots_lock);
-	err = gm_ids_reserve(&m->slots[space].ids, first, count);
+	err = stray_in(m, space, first, count) ? -EBUSY
+					       : gm_ids_reserve(&m->slots[space].ids, first, count);
 	pthread_mutex_unlock(&m->slots_lock);
 	if (err) {
 		gm_fail(&msg, 0, "slots %u to %u of address space %u %s", first, first + count - 1,

@@ -171,8 +171,9 @@ static void set_phases(struct gm_draft *d)
 	for (size_t c = 0; c < d->come.n; c++) {
 		struct gm_piece *p = &d->come.p[c];
 		bool moves = p->mate != GM_NO_MATE;
+		bool logs = moves && (d->gone.p[p->mate].slot.flags & GM_SLOT_LOG);
 
-		p->phase = unless_critical(all || p->hit, moves ? GM_LATE : GM_EARLY);
+		p->phase = unless_critical(all || p->hit || logs, moves ? GM_LATE : GM_EARLY);
 	}
 	for (size_t g = 0; g < d->gone.n; g++) {
 		struct gm_piece *p = &d->gone.p[g];

@@ -14,8 +14,8 @@
  *  - A slot that goes and one that comes with the same size, memory and flags elsewhere are one MOVE, if
  *    nothing that is still there at that time is in the way.
  *  - An operation is critical if a range that goes (delete, source of a move) overlaps one that comes
- *    (create, target of a move), or if it deletes a slot that logs: its last dirty bits can be read only
- *    when no vCPU writes (P4). Of the others, creates are early, moves and deletes late: memory does not
+ *    (create, target of a move), or if it deletes or moves a slot that logs: its last dirty bits can be read
+ *    only when no vCPU writes, and a processor may still hold some by their old GPA (P4). Of the others, creates are early, moves and deletes late: memory does not
  *    vanish from where a guest may be using it while the commit can still fail or time out. With
  *    one_instant all are critical.
  *  - In the critical part deletes come first, then moves, then creates, then flags.

@@ -110,6 +110,16 @@ void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *im
 	pthread_mutex_unlock(&g->lock);
 }
 
+/* T1, T2. */
+static __attribute__((noinline)) void take_back_marked(struct gm_pass *p)
+{
+	uint8_t ours = GM_KICKED;
+
+	atomic_exchange(&p->kicked, false);
+	if (p->immediate_exit)
+		atomic_compare_exchange_strong(p->immediate_exit, &ours, 0);
+}
+
 void gm_pass_destroy(struct gm_pass *p)
 {
 	struct gm_gate *g = p->gate;
@@ -123,6 +133,8 @@ void gm_pass_destroy(struct gm_pass *p)
 	else
 		g->passes = p->next;
 	pthread_mutex_unlock(&g->lock);
+	/* One that came after the last leave has marked what is the caller's from now on. */
+	take_back_marked(p);
 }
 
 /* O1 and O2, or L1 and L2. A release in both directions: whoever sees us busy sees the owner, too. */
@@ -137,16 +149,6 @@ static inline void set_busy(struct gm_pass *p, uint32_t depth)
 	if (gm_unlikely(!atomic_load_explicit(&p->fenced, memory_order_relaxed)))
 		atomic_store(&p->fenced, true);
 	atomic_store(&p->busy, depth);
-}
-
-/* T1, T2. */
-static __attribute__((noinline)) void take_back_marked(struct gm_pass *p)
-{
-	uint8_t ours = GM_KICKED;
-
-	atomic_exchange(&p->kicked, false);
-	if (p->immediate_exit)
-		atomic_compare_exchange_strong(p->immediate_exit, &ours, 0);
 }
 
 static inline bool take_back(struct gm_pass *p)
