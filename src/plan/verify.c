@@ -136,16 +136,17 @@ static int check_phase(const struct verify *v, size_t i)
 }
 
 /* Dirty bits are read where a slot is deleted in the critical part, and forgotten on purpose where LOG goes
- * off in place. (P4) */
+ * off in place. A move keeps them, but for those that a processor still holds by their old GPA while vCPUs
+ * run. (P4) */
 static int check_log(const struct verify *v, size_t i)
 {
 	const struct gm_op *op = &v->plan->ops[i];
 	bool lost = false;
 
-	if (op->kind == GM_OP_DELETE)
+	if (op->kind == GM_OP_DELETE || op->kind == GM_OP_MOVE)
 		lost = op->phase != GM_CRITICAL;
-	else if (op->kind == GM_OP_MOVE)
-		lost = !(op->to.flags & GM_SLOT_LOG);
+	if (op->kind == GM_OP_MOVE)
+		lost |= !(op->to.flags & GM_SLOT_LOG);
 	if (lost && (op->from.flags & GM_SLOT_LOG))
 		return refuse(v, i, op->from.gpa.first, "unread dirty bits are lost");
 	return 0;

@@ -241,7 +241,7 @@ static void check_need(const struct random_world *r, const struct oracle *o)
 			assert_true(from_hit || (op->from.flags & GM_SLOT_LOG) ||
 				    is_stray(r, &op->from));
 		else
-			assert_true(from_hit || to_hit);
+			assert_true(from_hit || to_hit || (op->from.flags & GM_SLOT_LOG));
 	}
 }
 

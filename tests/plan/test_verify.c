@@ -250,18 +250,19 @@ static void make_all_kinds(struct world *w)
 	map_pages(w, 20, 4, 1, 0, 0);
 	map_pages(w, 30, 4, 2, 0, 0);
 	map_pages(w, 40, 4, 3, 0, GM_SEG_LOG);
-	map_pages(w, 50, 4, 4, 0, GM_SEG_LOG);
+	map_pages(w, 50, 4, 4, 0, 0);
 	map_pages(w, 70, 4, 5, 0, GM_SEG_GUEST_MEMFD);
 	map_pages(w, 80, 4, 0, 80, GM_SEG_LOG);
 	map_pages(w, 90, 4, 1, 90, 0);
 	map_pages(w, 100, 4, 1, 200, 0);
+	map_pages(w, 120, 4, 2, 120, GM_SEG_LOG);
 	world_commit(w);
 	map_pages(w, 3, 2, 0, 3, GM_SEG_READONLY);
 	unmap_pages(w, 20, 4);
 	map_pages(w, 30, 4, 2, 0, GM_SEG_LOG);
 	map_pages(w, 40, 4, 3, 0, 0);
 	unmap_pages(w, 50, 4);
-	map_pages(w, 60, 4, 4, 0, GM_SEG_LOG);
+	map_pages(w, 60, 4, 4, 0, 0);
 	unmap_pages(w, 70, 4);
 	map_pages(w, 76, 4, 5, 0, GM_SEG_GUEST_MEMFD);
 	unmap_pages(w, 80, 4);
@@ -269,10 +270,12 @@ static void make_all_kinds(struct world *w)
 	map_pages(w, 92, 4, 1, 90, 0);
 	map_pages(w, 100, 4, 1, 300, 0);
 	map_pages(w, 110, 4, 3, 110, 0);
-	expect_plan(w,
-		    "E+76:4g#9 E+110:4#10 E~30:4l#2 "
-		    "C-0:10#0 C-80:4l#6 C-100:4#8 C90>92:4#7 C+0:3#0 C+3:2r#6 C+5:5#8 C+100:4#11 "
-		    "L50>60:4l#4 L-20:4#1 L-70:4g#5 L~40:4#3");
+	unmap_pages(w, 120, 4);
+	map_pages(w, 122, 4, 2, 120, GM_SEG_LOG);
+	expect_plan(w, "E+76:4g#10 E+110:4#11 E~30:4l#2 "
+		       "C-0:10#0 C-80:4l#6 C-100:4#8 C90>92:4#7 C120>122:4l#9 "
+		       "C+0:3#0 C+3:2r#6 C+5:5#8 C+100:4#12 "
+		       "L50>60:4#4 L-20:4#1 L-70:4g#5 L~40:4#3");
 }
 
 static void test_every_kind_spoilt(void **state)
@@ -347,28 +350,28 @@ static void test_reasons(void **state)
 	bad.plan.ops[2].to.flags = 0;
 	expect_refusal(w, &bad.plan, "nothing changes");
 	copy_plan(&bad, &w->plan);
-	bad.plan.ops[11].to.gpa = bad.plan.ops[11].from.gpa;
+	bad.plan.ops[12].to.gpa = bad.plan.ops[12].from.gpa;
 	expect_refusal(w, &bad.plan, "it is there already");
 	copy_plan(&bad, &w->plan);
-	bad.plan.ops[11].to.flags = 0;
-	expect_refusal(w, &bad.plan, "V2: operation 11, 0x32000: unread dirty bits are lost");
+	bad.plan.ops[7].to.flags = 0;
+	expect_refusal(w, &bad.plan, "V2: operation 7, 0x78000: unread dirty bits are lost");
 	copy_plan(&bad, &w->plan);
 	change_phase(&bad.plan, 6, GM_LATE);
 	expect_refusal(w, &bad.plan, "a page that stays backed loses its slot");
 	copy_plan(&bad, &w->plan);
-	change_phase(&bad.plan, 12, GM_EARLY);
+	change_phase(&bad.plan, 13, GM_EARLY);
 	expect_refusal(w, &bad.plan, "not for this phase");
 	copy_plan(&bad, &w->plan);
-	take_op(&bad.plan, 8);
+	take_op(&bad.plan, 9);
 	expect_refusal(w, &bad.plan, "0x3000: unbacked when the gate opens");
 	copy_plan(&bad, &w->plan);
-	bad.plan.ops[8].to.hva += PAGE;
+	bad.plan.ops[9].to.hva += PAGE;
 	expect_refusal(w, &bad.plan, "0x3000: other memory when the gate opens");
 	copy_plan(&bad, &w->plan);
 	take_op(&bad.plan, 1);
 	expect_refusal(w, &bad.plan, "V3: space 0, 0x6e000: memory without a slot");
 	copy_plan(&bad, &w->plan);
-	take_op(&bad.plan, 12);
+	take_op(&bad.plan, 13);
 	expect_refusal(w, &bad.plan, "V3: space 0, 0x14000: a slot without memory");
 	copy_plan(&bad, &w->plan);
 	bad.plan.ops[1].to.flags = GM_SLOT_LOG;
