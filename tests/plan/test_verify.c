@@ -406,10 +406,10 @@ static void test_limits(void **state)
 	w->in.max_slot_size = 4 * PAGE;
 	expect_refusal(w, &w->plan, "V3: space 0, 0x3000: a slot is too large");
 	w->in.max_slot_size = UINT64_C(1) << 30;
-	w->slots[0].ids.max_taken = 10;
+	w->slots[0].ids.max_taken = 11;
 	expect_refusal(w, &w->plan, "V1: operation 1: there are too many");
-	w->slots[0].ids.max_taken = 8;
-	expect_refusal(w, &w->plan, "old slot 8: there are too many");
+	w->slots[0].ids.max_taken = 9;
+	expect_refusal(w, &w->plan, "old slot 9: there are too many");
 	w->slots[0].ids.max_taken = NO_LIMIT;
 	must(verify_copy(w, &w->plan));
 	w->in.nr_spaces = 1;
