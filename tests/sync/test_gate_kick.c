@@ -165,6 +165,32 @@ static void stale_kick_is_taken_back_at_the_gate(void **state)
 	assert_false(a.kicked);
 }
 
+/* A pass that has been in and out; then a kick comes that was decided while it was in, and the pass ends.
+ * Returns the immediate_exit that is left. */
+static uint8_t kick_before_end(struct gm_gate *gate, uint8_t value)
+{
+	_Atomic(uint8_t) immediate_exit = 0;
+	struct gm_pass pass;
+
+	gm_pass_init(&pass, gate, 4, (uint8_t *)&immediate_exit);
+	assert_int_equal(gm_pass_enter(&pass), 0);
+	assert_false(gm_pass_leave(&pass));
+	immediate_exit = value;
+	pass.kicked = true;
+	gm_pass_destroy(&pass);
+	return immediate_exit;
+}
+
+/* Where nobody would take it back any more: the next who runs the vCPU would never get into the guest. */
+static void late_kick_ends_with_the_pass(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(kick_before_end(&f->gate, GM_KICKED), 0);
+	assert_int_equal(kick_before_end(&f->gate, APP), APP);
+	assert_int_equal(kick_before_end(&f->gate, 0), 0);
+}
+
 /* Only the last hold takes a kick back: until then every KVM_RUN is to return. */
 static void nested_leave_keeps_the_kick(void **state)
 {
@@ -285,6 +311,7 @@ int main(void)
 		TEST(leaves_the_application_its_value),
 		TEST(stale_kick_is_taken_back),
 		TEST(stale_kick_is_taken_back_at_the_gate),
+		TEST(late_kick_ends_with_the_pass),
 		TEST(nested_leave_keeps_the_kick),
 		TEST(kicks_itself_within_a_hold),
 		TEST(blocked_signal_is_refused),
