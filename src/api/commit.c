@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Commit: from a transaction to the new map, or to an error and the old one. And the preview of it. */
 #include <errno.h>
-#include <string.h>
 
 #include "api/impl.h"
 #include "base/trace.h"
@@ -74,13 +73,6 @@ static void end_txn(struct gpamap *m)
 	pthread_mutex_unlock(&m->edit);
 }
 
-static int refuse(struct gpamap_txn *txn, int err)
-{
-	if (!txn->msg.text[0])
-		gm_fail(&txn->msg, err, "%s", strerror(-err));
-	return err;
-}
-
 static int start(struct gpamap_txn *txn)
 {
 	txn->msg.text[0] = '\0';
@@ -133,7 +125,7 @@ int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	gm_trace2(commit_end, m, err);
 	if (err) {
 		gm_reap(m);
-		return refuse(txn, err);
+		return gm_explain(&txn->msg, err);
 	}
 	if (ret)
 		*ret = c.report;
@@ -190,7 +182,7 @@ int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_
 	gm_commit_cancel(&c);
 	pthread_mutex_unlock(&m->slots_lock);
 	gm_reap(m);
-	return err ? refuse(txn, err) : 0;
+	return err ? gm_explain(&txn->msg, err) : 0;
 }
 
 size_t gpamap_plan_count(const struct gpamap_plan *plan)

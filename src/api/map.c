@@ -173,8 +173,8 @@ static int new_over(struct gm_backend *b, int err, const struct gm_alloc *alloc,
 {
 	if (!err)
 		err = gm_map_new(b, alloc, opt, msg, ret);
-	if (err && !msg->text[0])
-		gm_fail(msg, err, "%s", strerror(-err));
+	if (err)
+		gm_explain(msg, err);
 	if (err && opt->message && opt->message_size) {
 		snprintf(opt->message, opt->message_size, "%s", msg->text);
 	}
@@ -277,8 +277,7 @@ int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg)
 {
 	pthread_mutex_lock(&m->edit);
 	m->msg = *msg;
-	if (!m->msg.text[0])
-		gm_fail(&m->msg, err, "%s", strerror(-err));
+	gm_explain(&m->msg, err);
 	pthread_mutex_unlock(&m->edit);
 	return err;
 }

@@ -133,11 +133,12 @@ int gm_commit_prepare(struct gm_commit *c, struct gpamap *m, unsigned flags, str
 	pthread_mutex_lock(&m->edit);
 	err = flatten(c);
 	pthread_mutex_unlock(&m->edit);
-	if (!err && !c->nothing_to_do)
-		err = plan(c, flags);
-	if (!err && !c->nothing_to_do)
+	if (err || c->nothing_to_do)
+		return err;
+	err = plan(c, flags);
+	if (!err)
 		err = check_caps(c);
-	if (!err && !c->nothing_to_do)
+	if (!err)
 		err = allocate(c);
 	return err;
 }

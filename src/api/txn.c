@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Transactions: begin, edit, abort. Edits are the map layer's; here they get their lock and their message. */
 #include <errno.h>
-#include <string.h>
 
 #include "api/impl.h"
 
@@ -70,9 +69,7 @@ static void edit_begin(struct gpamap_txn *txn)
 static int edit_end(struct gpamap_txn *txn, int err)
 {
 	pthread_mutex_unlock(&txn->map->edit);
-	if (err && !txn->msg.text[0])
-		gm_fail(&txn->msg, err, "%s", strerror(-err));
-	return err;
+	return err ? gm_explain(&txn->msg, err) : 0;
 }
 
 int gpamap_add(struct gpamap_txn *txn, struct gpamap_region *parent, uint64_t offset,

@@ -2,6 +2,7 @@
 /* Why something failed, in words. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/msg.h"
 
@@ -16,4 +17,9 @@ int gm_fail(struct gm_msg *msg, int err, const char *fmt, ...)
 		msg->text[0] = '\0';
 	va_end(ap);
 	return err;
+}
+
+int gm_explain(struct gm_msg *msg, int err)
+{
+	return msg->text[0] ? err : gm_fail(msg, err, "%s", strerror(-err));
 }

@@ -12,4 +12,7 @@ struct gm_msg {
 __attribute__((format(printf, 3, 4))) int gm_fail(struct gm_msg *msg, int err, const char *fmt,
 						  ...);
 
+/* If nobody has said why, let the errno speak. Returns @err. */
+int gm_explain(struct gm_msg *msg, int err);
+
 #endif

@@ -64,9 +64,21 @@ static struct gpamap_region *parent_of(struct gpamap_region *child)
 	return NULL;
 }
 
-static int no_place(const struct gpamap_region *child, struct gm_msg *msg)
+/* The container that @child is in, with a reference. -ENOENT: it is in none. */
+static int hold_parent(const struct gm_map *m, struct gpamap_region *child, struct gm_msg *msg,
+		       struct gpamap_region **ret)
 {
-	return gm_fail(msg, -ENOENT, "region '" GM_NAME "' is in no container", gm_label(child));
+	struct gpamap_region *parent;
+	int err = gm_check_map(m, child, msg);
+
+	if (err)
+		return err;
+	parent = parent_of(child);
+	if (!parent)
+		return gm_fail(msg, -ENOENT, "region '" GM_NAME "' is in no container",
+			       gm_label(child));
+	*ret = parent;
+	return 0;
 }
 
 /* What @child of @size covers in @parent, from @offset on. -EINVAL, -EOVERFLOW. */
@@ -181,13 +193,10 @@ int gm_edit_add(struct gm_map *m, struct gpamap_region *parent, uint64_t offset,
 int gm_edit_remove(struct gm_map *m, struct gpamap_region *child, struct gm_msg *msg)
 {
 	struct gpamap_region *parent;
-	int err = gm_check_map(m, child, msg);
+	int err = hold_parent(m, child, msg, &parent);
 
 	if (err)
 		return err;
-	parent = parent_of(child);
-	if (!parent)
-		return no_place(child, msg);
 	err = prepare(parent, 1, child, place(child), place(child));
 	if (err) {
 		gm_fail(msg, err, "no memory to remove '" GM_NAME "'", gm_label(child));
@@ -222,13 +231,10 @@ static int replace(struct gm_map *m, struct gpamap_region *parent, uint64_t offs
 int gm_edit_move(struct gm_map *m, struct gpamap_region *child, uint64_t offset, struct gm_msg *msg)
 {
 	struct gpamap_region *parent;
-	int err = gm_check_map(m, child, msg);
+	int err = hold_parent(m, child, msg, &parent);
 
 	if (err)
 		return err;
-	parent = parent_of(child);
-	if (!parent)
-		return no_place(child, msg);
 	err = replace(m, parent, offset, child, child->now.priority, msg);
 	gm_region_unref(parent);
 	return err;
@@ -238,13 +244,10 @@ int gm_edit_priority(struct gm_map *m, struct gpamap_region *child, int priority
 		     struct gm_msg *msg)
 {
 	struct gpamap_region *parent;
-	int err = gm_check_map(m, child, msg);
+	int err = hold_parent(m, child, msg, &parent);
 
 	if (err)
 		return err;
-	parent = parent_of(child);
-	if (!parent)
-		return no_place(child, msg);
 	err = replace(m, parent, child->now.offset, child, priority, msg);
 	gm_region_unref(parent);
 	return err;

@@ -41,16 +41,9 @@ size_t gm_pieces_from(const struct gm_pieces *p, uint64_t gpa)
 	return low;
 }
 
-struct gm_piece *gm_pieces_find(const struct gm_pieces *p, uint64_t first)
-{
-	size_t i = gm_pieces_from(p, first);
-
-	return i < p->n && p->p[i].slot.gpa.first == first ? &p->p[i] : NULL;
-}
-
 /* --------------------------------------------------------------------------- touched --- */
 
-static int compare_u64(const void *a, const void *b)
+int gm_compare_u64(const void *a, const void *b)
 {
 	uint64_t ua = *(const uint64_t *)a, ub = *(const uint64_t *)b;
 
@@ -60,7 +53,7 @@ static int compare_u64(const void *a, const void *b)
 static bool is_forced(const struct gm_draft *d, uint64_t first)
 {
 	return d->nr_forced &&
-	       bsearch(&first, d->forced, d->nr_forced, sizeof(*d->forced), compare_u64);
+	       bsearch(&first, d->forced, d->nr_forced, sizeof(*d->forced), gm_compare_u64);
 }
 
 /* Windows may begin anywhere, as MMIO may; memory that gives way to it, or comes back, does so in whole pages. */

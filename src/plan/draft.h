@@ -87,10 +87,10 @@ bool gm_range_to_pages(struct gm_range r, uint64_t page_size, bool outward, stru
 
 /* classify.c: fill touched, gone, kept, area and come, anew. -ENOMEM, -ENOSPC, -EPERM. */
 int gm_draft_classify(struct gm_draft *d);
-/* The entry of @p that begins at @first; NULL: none. */
-struct gm_piece *gm_pieces_find(const struct gm_pieces *p, uint64_t first);
 /* The index of the first entry of @p that ends at @gpa or beyond; @p->n: none. */
 size_t gm_pieces_from(const struct gm_pieces *p, uint64_t gpa);
+/* The order of draft->forced, for qsort() and bsearch(). */
+int gm_compare_u64(const void *a, const void *b);
 
 /* moves.c: find what overlaps, pair gone and come to moves, and give each its phase. -ENOMEM. */
 int gm_draft_pair(struct gm_draft *d);

@@ -121,13 +121,6 @@ static int by_age(const void *a, const void *b)
 	return (pa->first[0] > pb->first[0]) - (pa->first[0] < pb->first[0]);
 }
 
-static int compare_u64(const void *a, const void *b)
-{
-	uint64_t ua = *(const uint64_t *)a, ub = *(const uint64_t *)b;
-
-	return (ua > ub) - (ua < ub);
-}
-
 /* A slot may be in two pairs; to be in the list twice does no harm. */
 static int force(struct gm_draft *d, const struct pairs *pairs, size_t n)
 {
@@ -142,7 +135,7 @@ static int force(struct gm_draft *d, const struct pairs *pairs, size_t n)
 				d->forced[d->nr_forced++] = pairs->p[i].first[k];
 		}
 	}
-	qsort(d->forced, d->nr_forced, sizeof(*d->forced), compare_u64);
+	qsort(d->forced, d->nr_forced, sizeof(*d->forced), gm_compare_u64);
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "base/alloc.h"
@@ -136,11 +137,24 @@ static void messages(void **state)
 	assert_int_equal(strlen(msg.text), sizeof(msg.text) - 1);
 }
 
+static void explained(void **state)
+{
+	struct gm_msg msg = {""};
+
+	(void)state;
+	assert_int_equal(gm_explain(&msg, -ENOMEM), -ENOMEM);
+	assert_string_equal(msg.text, strerror(ENOMEM));
+	/* Who has said why already is not talked over. */
+	gm_fail(&msg, -EINVAL, "too large");
+	assert_int_equal(gm_explain(&msg, -EINVAL), -EINVAL);
+	assert_string_equal(msg.text, "too large");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(zeroed), cmocka_unit_test(none),     cmocka_unit_test(aligned),
-		cmocka_unit_test(arrays), cmocka_unit_test(messages),
+		cmocka_unit_test(zeroed),    cmocka_unit_test(none),   cmocka_unit_test(aligned),
+		cmocka_unit_test(explained), cmocka_unit_test(arrays), cmocka_unit_test(messages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
