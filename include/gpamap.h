@@ -12,6 +12,8 @@
  *    handler unless gpamap_kick_install() is called.
  *  - Any thread may call it; it must not be called from a signal handler.
  *  - Destructors (put, detach, free, abort) accept NULL and can't fail.
+ *  - After a fork() the child must not use a map of its parent's (KVM refuses another process's ioctls);
+ *    it may make its own. The parent's guests and commits go on.
  *  - Addresses, offsets and sizes are in bytes. A size of GPAMAP_SIZE_MAX stands for 2^64.
  *  - Memory, its address and its place must be multiples of the host's page size. Only MMIO regions
  *    may have any size and stand at any offset.
@@ -48,13 +50,18 @@ struct gpamap_plan;
 enum {
 	/* Use full fences in the gate even where membarrier(2) works. For tests and comparisons. */
 	GPAMAP_NO_MEMBARRIER = 1u << 0,
+	/* Guest memory may block whoever touches it until this process does something about it (userfaultfd,
+	 * FUSE): every slot operation of every commit is then done behind the shut gate, as with
+	 * GPAMAP_COMMIT_ONE_INSTANT. Without it, a slot operation that needs no gate waits in the kernel for a
+	 * vCPU that is stuck in such a fault, and no deadline can end that (P6). */
+	GPAMAP_FAULTS_MAY_BLOCK = 1u << 1,
 };
 
 /* How a map is made. All zero is good, but for kick_signal where vCPUs are to be attached. */
 struct gpamap_options {
 	/* Address spaces, 1 or more; 0 means 1. x86 with SMM has 2. */
 	unsigned spaces;
-	/* GPAMAP_NO_MEMBARRIER or 0. */
+	/* GPAMAP_NO_MEMBARRIER, GPAMAP_FAULTS_MAY_BLOCK, or 0. */
 	unsigned flags;
 	/* The signal that brings a vCPU thread out of KVM_RUN. It needs a handler (any; see
 	 * gpamap_kick_install()), and must not be blocked in a thread that runs a vCPU. */
@@ -306,11 +313,15 @@ struct gpamap_commit_report {
  * transaction is still open: commit it again or abort it.
  *
  * Blocks on: vCPUs and ioctls inside the gate (only if it must shut; until the deadline), KVM's slot
- * lock and its SRCU, a short RCU grace period. KVM's own waits have no deadline: a slot operation waits
- * there for a vCPU that is stuck in a fault (userfaultfd), so who resolves the fault must not wait for
- * this commit. May be called from a vCPU's exit handler. Runs release callbacks before it returns.
+ * lock and its SRCU, a short RCU grace period. A slot operation outside the gate waits in KVM, without a
+ * deadline, for a vCPU that is stuck in a fault: see GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's
+ * exit handler. Runs release callbacks before it returns.
  *
- * -ETIMEDOUT: a vCPU or ioctl did not come out; gpamap_stuck() says which. -EDEADLK: this thread is
+ * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards. But it must not
+ * be of the asynchronous sort, here as in every other function of the library, and it must not end a thread
+ * that has a transaction open or is inside the gate: both would stay so.
+ *
+ * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which. -EDEADLK: this thread is
  * inside the gate. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
  * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer
@@ -327,9 +338,10 @@ const char *gpamap_message(const struct gpamap_txn *txn);
 
 /* Who did not come out of the gate in time. */
 struct gpamap_stuck_info {
-	bool is_vcpu;	  /* else a thread between gpamap_enter() and gpamap_leave() */
-	unsigned vcpu_id; /* as given at attach */
-	int32_t tid;	  /* the kernel's id of the thread */
+	bool is_vcpu;	   /* else a thread between gpamap_enter() and gpamap_leave(), or a listener */
+	unsigned vcpu_id;  /* as given at attach */
+	int32_t tid;	   /* the kernel's id of the thread; 0 for a listener */
+	char listener[64]; /* the name of a listener that did not quiesce, cut if need be; else "" */
 };
 /* The first one found; -ENOENT unless the last commit of @txn ended with -ETIMEDOUT. */
 int gpamap_stuck(const struct gpamap_txn *txn, struct gpamap_stuck_info *ret);
@@ -378,7 +390,8 @@ int gpamap_kick_install(int signo);
  * Bring a vCPU under the gate. @vcpu_fd is from KVM_CREATE_VCPU and @run its mmap; both must stay
  * until gpamap_vcpu_detach(). @id is for reports. It may be run by any thread, by one at a time. While
  * a commit is on its way, the new vCPU waits at the gate like the others.
- * -EINVAL: the map has no kick signal, or it has no handler. -ENOTSUP: the map is not for KVM.
+ * -EINVAL: the map has no kick signal, it has no handler, or it is blocked in this thread: then it most
+ * likely is in the vCPU's thread, too, and commits could not bring the vCPU out. -ENOTSUP: the map is not for KVM.
  */
 int gpamap_vcpu_attach(struct gpamap *map, int vcpu_fd, struct kvm_run *run, unsigned id,
 		       struct gpamap_vcpu **ret);
@@ -448,6 +461,101 @@ int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpama
  */
 int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_t offset,
 		       uint64_t size, uint64_t *bitmap);
+
+/* ------------------------------------------------------------------------------- listeners --- */
+
+/*
+ * For users of guest memory that don't go through the gate: vhost, VFIO, a device backend in a thread or in
+ * another process. Whoever keeps a copy of the map, or memory pinned by it, changes it with the commit. Each
+ * callback is optional. What a listener sees of a commit:
+ *
+ *     nothing critical      prepare  applied
+ *     the gate shuts        prepare  quiesce  resume(true)  applied
+ *     vetoed by another     prepare  cancelled
+ *     a failure             prepare  [quiesce  resume(false)]  cancelled
+ *     a late failure        prepare  quiesce  resume(true)  quiesce  resume(false)  cancelled
+ *     undoing failed, too   ... quiesce  cancelled, and it stays quiesced; a later commit repairs the map:
+ *                           prepare  resume(true)  applied
+ *
+ * So what is needed of the old map and of the new one is kept from prepare until applied or cancelled. If nothing
+ * differs that a listener can see, none is called; but a commit that repairs a broken map calls them all.
+ *
+ * Where the gate doesn't shut, memory comes early and goes late, while the listener goes on: guests may use new
+ * memory before applied. A listener that must never see a commit half done needs GPAMAP_COMMIT_ONE_INSTANT.
+ *
+ * Callbacks run one at a time, on the thread that commits. It waits for them, so:
+ *  - They may look at the map: gpamap_lookup(), gpamap_read(), gpamap_write(). It is the new one from
+ *    resume(true) or applied on, and the old one before.
+ *  - Whatever waits for a commit fails with -EDEADLK in them: gpamap_begin(), gpamap_commit() and all else on
+ *    the transaction, gpamap_dirty_fetch(), gpamap_reserve_slots(), gpamap_listener_add(). So does gpamap_enter()
+ *    in quiesce and resume. gpamap_abort() is not allowed.
+ *  - They must not wait for a thread that may be in such a function, nor for a lock that it may hold.
+ */
+struct gpamap_listener;
+
+/* What a commit changes, as data. Valid from prepare until applied or cancelled has returned. */
+struct gpamap_change;
+
+/* A range in which both views show one piece or nothing, and not the same. */
+struct gpamap_changed {
+	unsigned space;
+	uint64_t gpa;
+	uint64_t size;		      /* GPAMAP_SIZE_MAX: all */
+	struct gpamap_segment before; /* cut to the range; its kind is 0 where there is nothing */
+	struct gpamap_segment after;
+};
+
+/* How many ranges, in order of address space and GPA. */
+size_t gpamap_change_count(const struct gpamap_change *change);
+/* Range @i, valid as long as the change; NULL past the end. */
+const struct gpamap_changed *gpamap_change_range(const struct gpamap_change *change, size_t i);
+/* As gpamap_lookup(), in the whole of the old and of the new view. */
+int gpamap_change_before(const struct gpamap_change *change, unsigned space, uint64_t gpa,
+			 struct gpamap_segment *ret);
+int gpamap_change_after(const struct gpamap_change *change, unsigned space, uint64_t gpa,
+			struct gpamap_segment *ret);
+
+struct gpamap_listener_desc {
+	/* For messages and gpamap_stuck(); copied; not empty. */
+	const char *name;
+	/* prepare and quiesce call the lowest first, and among equals the one that was added first; the others,
+	 * on the way back, call the last one first. */
+	int priority;
+	void *opaque;
+	/* Nothing has happened yet, and the commit may still fail. To allocate, and to refuse with a negative
+	 * errno, which is then the commit's. */
+	int (*prepare)(void *opaque, const struct gpamap_change *change);
+	/* Stop using guest memory, until resume. No vCPU runs, and no ioctl is inside the gate. @deadline_ns is on
+	 * CLOCK_MONOTONIC: this listener's share of what is left of the commit's; it may be past, and is then good
+	 * for what needs no wait. A negative errno fails the commit with it, -ETIMEDOUT as with a vCPU that does not
+	 * come out; it then goes on as if it had not been called. */
+	int (*quiesce)(void *opaque, uint64_t deadline_ns);
+	/* Go on: with the new map if @changed, else with the old one. The gate opens afterwards. */
+	void (*resume)(void *opaque, bool changed);
+	/* The commit has succeeded. When this returns, the listener has no more use for what the old map alone had:
+	 * it may be released next. */
+	void (*applied)(void *opaque, const struct gpamap_change *change);
+	/* The commit has failed after this listener's prepare, and the map is the old one. When this returns, the
+	 * listener has no more use for what the new map alone had. */
+	void (*cancelled)(void *opaque);
+};
+
+/*
+ * Add a listener. Before this returns, prepare and applied are called for it alone, with a change from nothing to
+ * the map as it is: so it needs no other code to begin. Waits for a commit on its way.
+ *
+ * -EINVAL: no name. -EDEADLK: from inside the gate, or from a callback of a listener. -ENOMEM. What prepare
+ * returned. gpamap_last_message() says more.
+ */
+int gpamap_listener_add(struct gpamap *map, const struct gpamap_listener_desc *desc,
+			struct gpamap_listener **ret);
+
+/*
+ * Take it out again. Waits for a commit on its way, so must be called outside the gate; afterwards none of its
+ * callbacks is called any more, also no resume, should it be quiesced in a broken map. From a callback of a
+ * listener it takes effect at the end of the commit. Those that are left at gpamap_free() go with the map.
+ */
+void gpamap_listener_remove(struct gpamap_listener *listener);
 
 #ifdef __cplusplus
 }

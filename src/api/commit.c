@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Commit: from a transaction to the new map, or to an error and the old one. And the preview of it. */
 #include <errno.h>
+#include <pthread.h>
 
 #include "api/impl.h"
 #include "base/trace.h"
@@ -108,8 +109,8 @@ static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	return 0;
 }
 
-int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
-		  struct gpamap_commit_report *ret)
+static int commit_and_end(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
+			  struct gpamap_commit_report *ret)
 {
 	struct gpamap *m = txn->map;
 	struct gm_commit c;
@@ -132,6 +133,18 @@ int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	end_txn(m);
 	gm_reap(m);
 	return 0;
+}
+
+int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
+		  struct gpamap_commit_report *ret)
+{
+	int cancel, err;
+
+	/* A thread that were cancelled between two slot operations would leave the gate shut for good. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	err = commit_and_end(txn, opt, ret);
+	pthread_setcancelstate(cancel, NULL);
+	return err;
 }
 
 static struct gpamap_op op_as_data(const struct gm_op *op)

@@ -65,6 +65,7 @@ struct gpamap {
 	struct gm_publish publish;
 	unsigned nr_spaces;
 	unsigned timeout_ms;
+	bool faults_may_block;
 	uint64_t max_slot_size;
 	atomic_size_t refs; /* one for the handle, one for each region (A4) */
 

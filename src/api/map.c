@@ -23,7 +23,7 @@ static int check_options(const struct gpamap_options *opt, const struct gm_caps 
 {
 	uint64_t max = opt->max_slot_size;
 
-	if (opt->flags & ~(unsigned)GPAMAP_NO_MEMBARRIER)
+	if (opt->flags & ~(unsigned)(GPAMAP_NO_MEMBARRIER | GPAMAP_FAULTS_MAY_BLOCK))
 		return gm_fail(msg, -EINVAL, "unknown flags 0x%x in the options", opt->flags);
 	if (opt->spaces > caps->nr_spaces)
 		return gm_fail(msg, -ENOTSUP, "%u address spaces asked for, this VM has %u",
@@ -130,6 +130,7 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	m->backend = backend;
 	m->nr_spaces = opt->spaces ? opt->spaces : 1;
 	m->timeout_ms = opt->timeout_ms ? opt->timeout_ms : DEFAULT_TIMEOUT_MS;
+	m->faults_may_block = opt->flags & GPAMAP_FAULTS_MAY_BLOCK;
 	m->max_slot_size = opt->max_slot_size ? opt->max_slot_size : DEFAULT_MAX_SLOT_SIZE;
 	backend->alloc = &m->alloc; /* the caller's was on its stack */
 	atomic_init(&m->refs, 1);

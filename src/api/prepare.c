@@ -58,8 +58,10 @@ static int plan(struct gm_commit *c, unsigned flags)
 		.alloc = &m->alloc,
 		.page_size = m->map.page_size,
 		.max_slot_size = m->max_slot_size,
-		/* In a broken map nothing runs, and strays may hold ids and ranges that others get. */
-		.one_instant = m->broken || (flags & GPAMAP_COMMIT_ONE_INSTANT),
+		/* In a broken map nothing runs, and strays may hold ids and ranges that others get. Where faults
+		 * may block, no vCPU may be inside while an ioctl waits for KVM's SRCU (P6). */
+		.one_instant = m->broken || m->faults_may_block ||
+			       (flags & GPAMAP_COMMIT_ONE_INSTANT),
 		.stamp = m->stamp + 1,
 		.nr_spaces = m->nr_spaces,
 		.slots = m->slots,

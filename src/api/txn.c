@@ -4,6 +4,18 @@
 
 #include "api/impl.h"
 
+/* pre: edit is held. Waiting for a condition is a point at which a thread can be cancelled, and would be with
+ * the lock held. */
+static void wait_for_txn(struct gpamap *m)
+{
+	int cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	while (m->txn_open)
+		pthread_cond_wait(&m->txn_ended, &m->edit);
+	pthread_setcancelstate(cancel, NULL);
+}
+
 int gpamap_begin(struct gpamap *m, struct gpamap_txn **ret)
 {
 	struct gm_msg msg = {""};
@@ -19,8 +31,7 @@ int gpamap_begin(struct gpamap *m, struct gpamap_txn **ret)
 		gm_fail(&msg, 0, "this thread has a transaction open already");
 		return gm_map_fail(m, -EDEADLK, &msg);
 	}
-	while (m->txn_open)
-		pthread_cond_wait(&m->txn_ended, &m->edit);
+	wait_for_txn(m);
 	m->txn_open = true;
 	m->txn_owner = pthread_self();
 	m->txn.msg.text[0] = '\0';

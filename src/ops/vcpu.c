@@ -3,6 +3,7 @@
 #include "ops/vcpu.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 
 /*
@@ -13,6 +14,7 @@
 static int check_kick_signal(int signo, struct gm_msg *msg)
 {
 	struct sigaction act;
+	sigset_t blocked;
 
 	if (!signo)
 		return gm_fail(msg, -EINVAL, "the map was made without a kick signal");
@@ -24,6 +26,13 @@ static int check_kick_signal(int signo, struct gm_msg *msg)
 	if (act.sa_flags & SA_RESTART)
 		return gm_fail(msg, -EINVAL,
 			       "the handler of kick signal %d is installed with SA_RESTART", signo);
+	pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+	if (sigismember(&blocked, signo) == 1)
+		return gm_fail(
+			msg, -EINVAL,
+			"kick signal %d is blocked in this thread: it must not be in one that "
+			"runs a vCPU",
+			signo);
 	return 0;
 }
 
@@ -84,7 +93,8 @@ static bool only_a_kick(struct gpamap_vcpu *vcpu, uint8_t seen, bool kicked)
 {
 	if (!kicked && seen != GM_KICKED)
 		return false;
-	return immediate_exit(vcpu) != 1 && !gm_gate_inside(vcpu->pass.gate);
+	return immediate_exit(vcpu) != 1 && !gm_pass_busy(&vcpu->pass) &&
+	       !gm_gate_inside_but(vcpu->pass.gate, &vcpu->pass);
 }
 
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu)

@@ -111,7 +111,7 @@ void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *im
 }
 
 /* T1, T2. */
-static __attribute__((noinline)) void take_back_marked(struct gm_pass *p)
+static void take_back_marked(struct gm_pass *p)
 {
 	uint8_t ours = GM_KICKED;
 
@@ -137,12 +137,11 @@ void gm_pass_destroy(struct gm_pass *p)
 	take_back_marked(p);
 }
 
-/* O1 and O2, or L1 and L2. A release in both directions: whoever sees us busy sees the owner, too. */
-static inline void set_busy(struct gm_pass *p, uint32_t depth)
+/* O1 and O2, or L1 and L2, in either mode. */
+static void set_busy(struct gm_pass *p, uint32_t depth)
 {
-	if (gm_likely(atomic_load_explicit(&p->gate->membarrier, memory_order_relaxed))) {
-		atomic_store_explicit(&p->busy, depth, memory_order_release);
-		atomic_signal_fence(memory_order_seq_cst);
+	if (gm_likely(gm_pass_light(p))) {
+		gm_pass_set_light(p, depth);
 		return;
 	}
 	/* Before busy: who sees this may believe what he then sees of busy. */
@@ -159,8 +158,8 @@ static inline bool take_back(struct gm_pass *p)
 	return true;
 }
 
-/* The calling thread is another than the one that passed last: bind the pass to it, and enter. */
-static __attribute__((noinline)) int enter_unbound(struct gm_pass *p)
+/* The calling thread is another than the one that passed last: bind the pass to it. */
+static int bind_pass(struct gm_pass *p)
 {
 	int signo = p->gate->kick_signal;
 	pid_t self = gm_thread_learn();
@@ -173,10 +172,11 @@ static __attribute__((noinline)) int enter_unbound(struct gm_pass *p)
 	}
 	/* Sequentially consistent, as the read of shut that follows: see bound_elsewhere(). */
 	atomic_store(&p->owner, self);
-	return gm_pass_enter(p);
+	gm_thread.bound++;
+	return 0;
 }
 
-__attribute__((noinline)) void gm_wake_inhibitor(struct gm_gate *g)
+void gm_wake_inhibitor(struct gm_gate *g)
 {
 	atomic_fetch_add(&g->left, 1);
 	gm_futex_wake(&g->left, 1);
@@ -190,15 +190,14 @@ int gm_gate_sleep(struct gm_gate *g)
 	return gm_gate_broken(g) ? -ENOTRECOVERABLE : 0;
 }
 
-/* @p is busy and has found the gate shut. Not inlined, to keep gm_pass_enter() short. */
-static __attribute__((noinline)) int enter_shut(struct gm_pass *p, uint32_t depth)
+int gm_pass_enter_shut(struct gm_pass *p, uint32_t depth)
 {
 	struct gm_gate *g = p->gate;
 	int err;
 
 	if (depth > 0)
 		return 0;
-	if (gm_inside_but(g, p)) {
+	if (gm_gate_inside_but(g, p)) {
 		gm_mark_kicked(p);
 		return 0;
 	}
@@ -219,46 +218,42 @@ static __attribute__((noinline)) int enter_shut(struct gm_pass *p, uint32_t dept
 	return err;
 }
 
-int gm_pass_enter(struct gm_pass *p)
+int gm_pass_enter_rare(struct gm_pass *p)
 {
 	uint32_t depth;
 
-	if (gm_unlikely(atomic_load_explicit(&p->owner, memory_order_relaxed) != gm_thread.tid))
-		return enter_unbound(p);
-	depth = atomic_load_explicit(&p->busy, memory_order_relaxed);
-	set_busy(p, depth + 1);
-	if (gm_unlikely(atomic_load(&p->gate->shut))) {
-		int err = enter_shut(p, depth);
+	if (atomic_load_explicit(&p->owner, memory_order_relaxed) != gm_thread.tid) {
+		int err = bind_pass(p);
 
 		if (err)
 			return err;
 	}
-	gm_thread.passes++;
-	return 0;
+	depth = atomic_load_explicit(&p->busy, memory_order_relaxed);
+	set_busy(p, depth + 1);
+	return gm_pass_shut(p) ? gm_pass_enter_shut(p, depth) : 0;
 }
 
-bool gm_pass_leave(struct gm_pass *p)
+bool gm_pass_leave_rare(struct gm_pass *p)
 {
 	uint32_t depth = atomic_load_explicit(&p->busy, memory_order_relaxed);
 	bool kicked;
 
-	if (gm_unlikely(depth-- == 0))
+	if (depth-- == 0)
 		return false; /* after an enter that failed */
-	gm_thread.passes--;
 	kicked = depth == 0 && take_back(p);
 	set_busy(p, depth);
-	if (gm_unlikely(atomic_load(&p->gate->shut)) && depth == 0)
+	if (gm_pass_shut(p) && depth == 0)
 		gm_wake_inhibitor(p->gate);
 	return kicked;
 }
 
-bool gm_inside_but(struct gm_gate *g, const struct gm_pass *but)
+bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but)
 {
 	pid_t self = gm_thread_id();
 	bool inside;
 
-	/* Most who come to a shut gate: they are not to queue for the lock, the inhibitor needs it. */
-	if (!gm_thread.passes && !gm_thread.records)
+	/* Nearly all who come to a shut gate: they are not to queue for the lock, the inhibitor needs it. */
+	if (gm_thread.bound == (but != NULL) && !gm_thread.records)
 		return false;
 	/*
 	 * With the lock held (G6): a hold that is added while the gate is shut is added wholly before or
@@ -275,5 +270,5 @@ bool gm_inside_but(struct gm_gate *g, const struct gm_pass *but)
 
 bool gm_gate_inside(struct gm_gate *g)
 {
-	return gm_inside_but(g, NULL);
+	return gm_gate_inside_but(g, NULL);
 }

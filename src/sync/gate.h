@@ -103,10 +103,10 @@ void gm_pass_destroy(struct gm_pass *p);
 
 /* Pass in. Waits while the gate is shut, unless this thread is inside already. -ENOTRECOVERABLE: broken.
  * -EINVAL: the kick signal is blocked in this thread. -EDEADLK: this thread holds it shut. */
-int gm_pass_enter(struct gm_pass *p);
+static inline int gm_pass_enter(struct gm_pass *p);
 /* Pass out. Where that is the last hold of @p: takes back a kick of ours, and returns true if there was
- * one since enter. */
-bool gm_pass_leave(struct gm_pass *p);
+ * one since enter. A leave without an enter does nothing. */
+static inline bool gm_pass_leave(struct gm_pass *p);
 
 /* The same for a thread that is no vCPU. If all holders are taken, it waits for one; a leave without an
  * enter does nothing. */
@@ -115,6 +115,8 @@ void gm_gate_leave(struct gm_gate *g);
 
 /* Is the calling thread inside? */
 bool gm_gate_inside(struct gm_gate *g);
+/* Is it inside by something else than @but? pre: @but is bound to it. */
+bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but);
 
 /*
  * Shut the gate and wait until all are out. @deadline_ns is on CLOCK_MONOTONIC. *@kicked counts the vCPUs
@@ -135,5 +137,7 @@ bool gm_gate_broken(struct gm_gate *g);
 
 /* CLOCK_MONOTONIC in ns. */
 uint64_t gm_now_ns(void);
+
+#include "sync/gate_pass.h"
 
 #endif

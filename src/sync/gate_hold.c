@@ -92,7 +92,7 @@ static __attribute__((noinline)) int hold_shut(struct gm_gate *g, pid_t self, st
 {
 	int err;
 
-	if (gm_inside_but(g, NULL))
+	if (gm_gate_inside(g))
 		return 0;
 	if (gm_gate_mine(g)) {
 		release(g, *h);

@@ -8,24 +8,6 @@
 
 enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
 
-#define gm_likely(x) __builtin_expect(!!(x), 1)
-#define gm_unlikely(x) __builtin_expect(!!(x), 0)
-
-/*
- * What a thread knows of itself. Threads are told apart by the kernel's id: pthread_self() of a thread that
- * has ended is given to a new one at once, which would then be taken for the old one and its kicks sent to
- * nobody.
- */
-struct gm_thread {
-	pid_t tid;	  /* -1: not asked yet; never equal to an owner of 0 */
-	uint32_t records; /* holder records that it has, in all gates */
-	uint32_t passes;  /* holds of passes, in all gates */
-};
-
-/* One load from the thread's own block, no call: the fast path reads it. */
-#define GM_FAST_TLS __attribute__((tls_model("initial-exec"), visibility("hidden")))
-extern GM_FAST_TLS _Thread_local struct gm_thread gm_thread;
-
 /* Ask the kernel; needed once per thread, and again after a fork. */
 pid_t gm_thread_learn(void);
 
@@ -43,9 +25,6 @@ static inline void gm_mark_kicked(struct gm_pass *p)
 		atomic_compare_exchange_strong(p->immediate_exit, &none, GM_KICKED);
 	atomic_store(&p->kicked, true);
 }
-
-/* G4: called after busy has been cleared, or a holder's record freed. */
-void gm_wake_inhibitor(struct gm_gate *g);
 
 /* Sleep at the shut gate. 0: try to get in again, it may be open. -ENOTRECOVERABLE: it is broken.
  * pre: has just ceased to be inside (G3). */
@@ -72,8 +51,5 @@ static inline bool gm_gate_mine(struct gm_gate *g)
 
 /* The calling thread's own record; NULL: it has none. */
 struct gm_holder *gm_holder_find(struct gm_gate *g, pid_t self);
-
-/* Is the calling thread inside, by a hold or by another pass than @but (may be NULL)? */
-bool gm_inside_but(struct gm_gate *g, const struct gm_pass *but);
 
 #endif

@@ -55,6 +55,11 @@ struct gm_views *gm_views_set(struct gm_publish *p, struct gm_views *views)
 
 void gm_synchronize(void)
 {
+	int cancel;
+
+	/* It may sleep where a thread can be cancelled, with a lock of its own held. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	urcu_bp_synchronize_rcu();
+	pthread_setcancelstate(cancel, NULL);
 	tsan_reads_have_ended();
 }

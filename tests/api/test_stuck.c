@@ -12,6 +12,7 @@ enum { A = 1, B };
 
 static uint8_t *mem_a, *mem_b;
 static struct vm vm;
+static uint64_t deleted; /* slots, before a test's commit */
 
 /* A thread that is inside and does not come out until it's told to. */
 struct stuck {
@@ -22,6 +23,8 @@ struct stuck {
 	atomic_int result;
 	atomic_bool stuck;     /* the guest's next step is to block */
 	atomic_bool in_access; /* not in a step of its own, but in a load */
+	atomic_bool
+		after_gate; /* to block as soon as a slot has been deleted, which was behind the gate */
 	struct gpamap_sim_vcpu *sim_vcpu;
 	struct gpamap_vcpu *vcpu;
 	atomic_ulong steps;
@@ -40,6 +43,8 @@ static int guest_step(struct gpamap_sim_vcpu *vcpu, void *opaque)
 	struct stuck *s = opaque;
 
 	atomic_fetch_add(&s->steps, 1);
+	if (atomic_load(&s->after_gate) && gpamap_sim_calls(vm.sim, GPAMAP_SIM_DELETE) > deleted)
+		atomic_store(&s->stuck, atomic_exchange(&s->after_gate, false));
 	if (atomic_exchange(&s->stuck, false)) {
 		sem_post(&s->inside);
 		if (!atomic_load(&s->in_access))
@@ -129,6 +134,8 @@ static int teardown(void **state)
 }
 
 static const struct gpamap_commit_options soon = {.timeout_ms = TIMEOUT_MS};
+/* Long enough for a guest that is not stuck, on a machine that is busy. */
+static const struct gpamap_commit_options patient = {.timeout_ms = 2000};
 
 /* A split that does not get through, with something early before it. */
 static struct gpamap_txn *commit_in_vain(const struct stuck *s)
@@ -209,7 +216,7 @@ static void stuck_in_an_access(void **state)
 	world_take(&vm, &world);
 	begin(&s, run_vcpu);
 	atomic_store(&s.in_access, true);
-	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_IN_ACCESS, 400000);
+	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_IN_ACCESS, 1500000);
 	get_stuck(&s);
 	sleep_ms(20);
 	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_IN_ACCESS, 0);
@@ -261,6 +268,38 @@ static void stuck_does_not_matter(void **state)
 	end_run(&s);
 }
 
+/* A map whose faults may block (P6): what needs no gate is done behind it as well, so the stuck vCPU can't hold
+ * it up in the kernel. */
+static void stuck_and_nothing_critical(void **state)
+{
+	struct gpamap_options options = {.flags = GPAMAP_FAULTS_MAY_BLOCK};
+	struct gpamap_commit_report report;
+	struct gpamap_txn *txn;
+	struct world world;
+	struct stuck s;
+
+	vm_close(&vm);
+	vm_open(&vm, NULL, &options);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 16 * PAGE, mem_a, GPAMAP_RW));
+	vm_commit(&vm, txn);
+	begin(&s, run_vcpu);
+	get_stuck(&s);
+	world_take(&vm, &world);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 30 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	refused(txn, gpamap_commit(txn, &soon, NULL), -ETIMEDOUT);
+	assert_int_equal(vm_stats(&vm).slot_ioctls, 1);
+	world_check(&vm, &world);
+	sem_post(&s.go_on);
+	ok_txn(txn, gpamap_commit(txn, NULL, &report));
+	assert_int_equal(report.critical, 1);
+	assert_int_equal(report.early + report.late, 0);
+	vm_check_pages(&vm, 30, 1, B, 0, true);
+	end_run(&s);
+	(void)state;
+}
+
 /* --------------------------------------------------------------- stuck, and the undo fails --- */
 
 struct committer {
@@ -279,7 +318,7 @@ static void *commit_all_phases(void *opaque)
 	if (!err)
 		err = gpamap_unmap_pages(c->txn, 0, 40 * PAGE, 10 * PAGE);
 	if (!err)
-		err = gpamap_commit(c->txn, &soon, NULL);
+		err = gpamap_commit(c->txn, &patient, NULL);
 	c->err = err;
 	if (err)
 		gpamap_abort(c->txn);
@@ -307,14 +346,14 @@ static void stuck_while_undoing(void **state)
 	begin(&s, run_vcpu);
 	while (!atomic_load(&s.steps))
 		sleep_ms(1);
-	/* The deletes: of the split, the late one, and the late one that fails. */
+	/* The deletes: of the split, the late one, and the late one that fails. While the second takes its time, the
+	 * guest comes back, and blocks. */
 	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 3, EIO, true);
-	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_AFTER_DELETE, 200000);
+	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_AFTER_DELETE, 300000);
+	deleted = gpamap_sim_calls(vm.sim, GPAMAP_SIM_DELETE);
+	atomic_store(&s.after_gate, true);
 	ok(pthread_create(&thread, NULL, commit_all_phases, &c));
-	while (!vm_stats(&vm).kicks)
-		sleep_ms(1);
-	/* The first delete and its stretch are in the shut gate, so this is in that of the second. */
-	get_stuck(&s);
+	wait_for(&s.inside);
 	ok(pthread_join(thread, NULL));
 	assert_int_equal(c.err, -ENOTRECOVERABLE);
 	assert_true(vm_stats(&vm).broken);
@@ -370,6 +409,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(stuck_in_an_access, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_holder, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_does_not_matter, setup, teardown),
+		cmocka_unit_test_setup_teardown(stuck_and_nothing_critical, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_while_undoing, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken_early, setup, teardown),
 	};

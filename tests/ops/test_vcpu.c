@@ -325,6 +325,27 @@ static void blocked_signal_is_refused(void **state)
 	stop(f);
 }
 
+/* A thread that attaches with the signal blocked will hardly run the vCPU without. */
+static void attach_with_blocked_signal_is_refused(void **state)
+{
+	struct fix *f = *state;
+	struct gpamap_vcpu *vcpu = NULL;
+	struct gm_msg msg = {""};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, KICK);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	assert_int_equal(gm_vcpu_new(NULL, &f->gate, &f->engine, 5, &gm_alloc_default, &msg, &vcpu),
+			 -EINVAL);
+	assert_non_null(strstr(msg.text, "blocked in this thread"));
+	assert_null(vcpu);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	assert_int_equal(gm_vcpu_new(NULL, &f->gate, &f->engine, 5, &gm_alloc_default, &msg, &vcpu),
+			 0);
+	gm_vcpu_free(vcpu);
+}
+
 static void broken_gate(void **state)
 {
 	struct fix *f = *state;
@@ -452,6 +473,7 @@ int main(void)
 		TEST(kick_within_an_outer_hold),
 		TEST(own_run_loop),
 		TEST(blocked_signal_is_refused),
+		TEST(attach_with_blocked_signal_is_refused),
 		TEST(broken_gate),
 		TEST(detach_under_kicks),
 		TEST(new_refuses),

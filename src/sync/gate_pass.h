@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Passing the gate as a vCPU, where nothing stands against it: inlined into whoever passes. gate.c has the
+ * argument and everything else. Included by gate.h, not by itself.
+ *
+ * A nanosecond is a handful of loads and stores, so:
+ *  - No value is read from memory, changed and written back: where busy is 0 it becomes 1, and where it is 1
+ *    it becomes 0. The processor predicts that, and need not wait for its own last store.
+ *  - Everything rare is one call away: another thread, nested holds, kicks, full fences, a gate that is shut.
+ */
+#ifndef GM_SYNC_GATE_PASS_H
+#define GM_SYNC_GATE_PASS_H
+
+#define gm_likely(x) __builtin_expect(!!(x), 1)
+#define gm_unlikely(x) __builtin_expect(!!(x), 0)
+
+/*
+ * What a thread knows of itself. Threads are told apart by the kernel's id: pthread_self() of a thread that
+ * has ended is given to a new one at once, which would then be taken for the old one and its kicks sent to
+ * nobody.
+ */
+struct gm_thread {
+	pid_t tid;	  /* -1: not asked yet; never equal to an owner of 0 */
+	uint32_t records; /* holder records that it has, in all gates */
+	uint32_t bound; /* how often a pass was bound to it; 1: it can be inside by that one only */
+};
+
+/* One load from the thread's own block, no call. */
+#define GM_FAST_TLS __attribute__((tls_model("initial-exec"), visibility("hidden")))
+extern GM_FAST_TLS _Thread_local struct gm_thread gm_thread;
+
+/* Any thread, any depth, any mode. */
+int gm_pass_enter_rare(struct gm_pass *p);
+bool gm_pass_leave_rare(struct gm_pass *p);
+/* @p has become busy, by @depth + 1 holds, and has found the gate shut. */
+int gm_pass_enter_shut(struct gm_pass *p, uint32_t depth);
+/* G4: called after busy has been cleared, or a holder's record freed. */
+void gm_wake_inhibitor(struct gm_gate *g);
+
+/* Is its thread inside by it? pre: that is the calling thread. */
+static inline bool gm_pass_busy(const struct gm_pass *p)
+{
+	return atomic_load_explicit(&p->busy, memory_order_relaxed) != 0;
+}
+
+/* May it be written without a fence? */
+static inline bool gm_pass_light(const struct gm_pass *p)
+{
+	return atomic_load_explicit(&p->gate->membarrier, memory_order_relaxed);
+}
+
+static inline bool gm_pass_shut(const struct gm_pass *p)
+{
+	return gm_unlikely(atomic_load(&p->gate->shut) != 0);
+}
+
+/* O1 and O2, or L1 and L2: the light barrier is for the compiler. A release in both directions: whoever sees
+ * us busy sees the owner, too. */
+static inline void gm_pass_set_light(struct gm_pass *p, uint32_t depth)
+{
+	atomic_store_explicit(&p->busy, depth, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline int gm_pass_enter(struct gm_pass *p)
+{
+	if (gm_unlikely(atomic_load_explicit(&p->owner, memory_order_relaxed) != gm_thread.tid ||
+			gm_pass_busy(p) || !gm_pass_light(p)))
+		return gm_pass_enter_rare(p);
+	gm_pass_set_light(p, 1);
+	return gm_pass_shut(p) ? gm_pass_enter_shut(p, 0) : 0;
+}
+
+static inline bool gm_pass_leave(struct gm_pass *p)
+{
+	if (gm_unlikely(atomic_load_explicit(&p->busy, memory_order_relaxed) != 1 ||
+			atomic_load_explicit(&p->kicked, memory_order_relaxed) ||
+			!gm_pass_light(p)))
+		return gm_pass_leave_rare(p);
+	gm_pass_set_light(p, 0);
+	if (gm_pass_shut(p))
+		gm_wake_inhibitor(p->gate);
+	return false;
+}
+
+#endif
