@@ -8,7 +8,7 @@ SOAK_SECONDS ?= 1800
 # How long each strategy of `make demo` lasts.
 DEMO_SECONDS ?= 3
 
-.PHONY: all deps demo check bench soak format check-format install clean help
+.PHONY: all deps demo check check-nested bench figures model soak format check-format install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -17,7 +17,10 @@ help:
 	@echo 'make               build the library, build/gpamap, build/hello, build/bench and the tests'
 	@echo 'make demo          ten seconds of torture: a guest on memory that changes under it'
 	@echo 'make check         all tests, in several builds; the last line counts them'
+	@echo 'make check-nested  the tests of KVM on other kernels and processors, emulated; for 20 minutes'
 	@echo 'make bench         the benchmarks, as a table and as build/bench.json'
+	@echo 'make figures       the same, and its results put into doc/performance.md'
+	@echo 'make model         the model of the gate: search all configurations, and find all mutants'
 	@echo 'make soak          long random tests and torture: SOAK_SECONDS=$(SOAK_SECONDS)'
 	@echo 'make format        let clang-format have its way; make check-format only looks'
 	@echo 'make install       to PREFIX=$(PREFIX), under DESTDIR if it is given'
@@ -37,8 +40,18 @@ demo: $(BUILD)/build.ninja
 check: deps
 	@python3 scripts/check
 
+check-nested: all
+	@sh scripts/install-deps nested
+	@python3 scripts/check-nested $(BUILD)
+
 bench: all
 	@$(BUILD)/bench all --json $(BUILD)/bench.json
+
+figures: bench
+	@python3 scripts/figures $(BUILD)/bench.json doc/performance.md
+
+model: deps
+	@python3 model/run.py
 
 soak: all
 	@python3 scripts/soak $(BUILD) $(SOAK_SECONDS)
@@ -53,4 +66,4 @@ install: all
 	@meson install -C $(BUILD) --no-rebuild
 
 clean:
-	@rm -rf $(BUILD) build-check tests/house/__pycache__
+	@rm -rf $(BUILD) build-check tests/house/__pycache__ tests/beds/__pycache__ tests/torture/__pycache__ scripts/__pycache__

@@ -72,7 +72,7 @@ static void rig_init(struct rig *r, int kvm, unsigned n, bool raw)
 	if (!r->readonly)
 		err(1, "rig");
 	if (kvm >= 0) {
-		guest_init(&r->guest, kvm, place(n), false);
+		guest_init(&r->guest, kvm, place(n), 0);
 		r->memory = r->guest.memory;
 		if (!raw)
 			check(gpamap_new_kvm(r->guest.fd, NULL, &r->map), "map");
@@ -146,6 +146,7 @@ void bench_commit(struct bench *b)
 	if (b->kvm < 0)
 		result_note(b, "commit", "no KVM here: measured on the simulated VM");
 	srand(1);
+	pin_begin();
 	for (int i = 0; i < NR_RIGS; i++)
 		rig_init(&rigs[i], b->kvm, sizes[i % NR_SIZES], i >= NR_SIZES);
 	for (unsigned round = 0; round < rounds; round++) {
@@ -158,6 +159,7 @@ void bench_commit(struct bench *b)
 			}
 		}
 	}
+	pin_end();
 	report(b, rigs);
 	for (int i = 0; i < NR_RIGS; i++)
 		rig_destroy(&rigs[i]);

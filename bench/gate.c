@@ -1,138 +1,174 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The cost of passing the gate when nobody shuts it, and of what others do there: a locked counter, a
- * reader-writer lock.
+ * The cost of passing the gate when nobody shuts it, with one thread and with two at once; of nothing; and of
+ * what others do there.
+ *
+ * A batch takes some microseconds, so that few of many are hit by an interrupt or lose their processor; the
+ * median then has none of that. Rivals follow one another batch by batch, each round in another order. With
+ * two threads the batches begin together, and who is done first goes on until the other is.
  */
-#include <gpamap-sim.h>
-#include <gpamap.h>
+#define _GNU_SOURCE
+#include <err.h>
 #include <pthread.h>
-#include <signal.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "bench.h"
+#include "gate_rivals.h"
 
-enum { BATCH = 20000 };
+enum { BATCH = 2000, WARM_UP = 200, SPINS = 2000, BLOCKS = 10 };
 
-struct gate_rig {
-	struct gpamap_sim *sim;
-	struct gpamap *map;
-	struct gpamap_sim_vcpu *sim_vcpu;
-	struct gpamap_vcpu *vcpu;
+/* The counter's median may be at least five times ours; and what two threads have to pay for each other is
+ * nothing, but for noise and for the threads that share a core. */
+#define COUNTER_LIMIT 0.2
+#define THREADS_LIMIT 1.5
+
+/* Threads that go from batch to batch together. */
+struct team {
+	struct gate_rig rig;
+	int threads;
+	unsigned rounds;
+	_Alignas(64) atomic_ulong here; /* arrivals, ever */
+	_Alignas(64) atomic_ulong done; /* batches that were measured, ever */
 };
 
-static int no_guest(struct gpamap_sim_vcpu *vcpu, void *opaque)
-{
-	(void)opaque;
-	return gpamap_sim_halt(vcpu);
-}
-
-static void rig_init(struct gate_rig *r, unsigned flags)
-{
-	struct gpamap_options options = {.flags = flags, .kick_signal = SIGUSR1};
-
-	check(gpamap_sim_new(NULL, &r->sim), "sim");
-	check(gpamap_new_sim(r->sim, &options, &r->map), "map");
-	check(gpamap_sim_vcpu_new(r->sim, 0, 0, no_guest, NULL, &r->sim_vcpu), "sim vCPU");
-	check(gpamap_sim_vcpu_attach(r->map, r->sim_vcpu, &r->vcpu), "attach");
-}
-
-static void rig_destroy(struct gate_rig *r)
-{
-	gpamap_vcpu_detach(r->vcpu);
-	gpamap_sim_vcpu_free(r->sim_vcpu);
-	gpamap_free(r->map);
-	gpamap_sim_free(r->sim);
-}
-
-static void pass_vcpu(void *opaque)
-{
-	struct gate_rig *r = opaque;
-
-	for (int i = 0; i < BATCH; i++) {
-		check(gpamap_vcpu_enter(r->vcpu), "enter");
-		gpamap_vcpu_leave(r->vcpu);
-	}
-}
-
-static void pass_other(void *opaque)
-{
-	struct gate_rig *r = opaque;
-
-	for (int i = 0; i < BATCH; i++) {
-		check(gpamap_enter(r->map), "enter");
-		gpamap_leave(r->map);
-	}
-}
-
-static void pass_counter(void *opaque)
-{
-	atomic_uint *counter = opaque;
-
-	for (int i = 0; i < BATCH; i++) {
-		atomic_fetch_add(counter, 1);
-		atomic_fetch_sub(counter, 1);
-	}
-}
-
-static void pass_rwlock(void *opaque)
-{
-	pthread_rwlock_t *lock = opaque;
-
-	for (int i = 0; i < BATCH; i++) {
-		pthread_rwlock_rdlock(lock);
-		pthread_rwlock_unlock(lock);
-	}
-}
-
-struct rival {
-	const char *name;
-	void (*pass)(void *opaque);
-	void *opaque;
-	struct series ns;
+struct runner {
+	struct team *team;
+	int index;
+	unsigned long step;
+	struct series ns[NR_GATE_RIVALS];
 };
 
-static void measure(struct rival *rivals, int n, int rounds)
+/* Wait until the others have come this far. They may need our processor. */
+static void meet(struct runner *r)
 {
-	for (int round = 0; round < rounds; round++) {
-		for (int i = 0; i < n; i++) {
-			double start = now_us();
+	unsigned long all = (r->step + 1) * (unsigned long)r->team->threads;
 
-			rivals[i].pass(rivals[i].opaque);
-			series_add(&rivals[i].ns, (now_us() - start) * 1e3 / BATCH);
+	atomic_fetch_add(&r->team->here, 1);
+	for (unsigned spins = 0; atomic_load(&r->team->here) < all; spins++) {
+		if (spins > SPINS)
+			sched_yield();
+	}
+}
+
+static void batch(struct runner *r, enum gate_rival rival)
+{
+	unsigned long all = (r->step + 1) * (unsigned long)r->team->threads;
+	double start, end;
+
+	gate_pass(&r->team->rig, rival, r->index, WARM_UP);
+	meet(r);
+	start = now_us();
+	gate_pass(&r->team->rig, rival, r->index, BATCH);
+	end = now_us();
+	series_add(&r->ns[rival], (end - start) * 1e3 / BATCH);
+	atomic_fetch_add(&r->team->done, 1);
+	while (atomic_load(&r->team->done) < all)
+		gate_pass(&r->team->rig, rival, r->index, WARM_UP);
+	r->step++;
+}
+
+static void *run(void *opaque)
+{
+	/* Each has no divisor in common with the number of rivals, so all of them get their turn. */
+	static const unsigned strides[] = {1, 2, 4, 5, 7, 8};
+	struct runner *r = opaque;
+
+	_Static_assert(NR_GATE_RIVALS == 9, "strides are for nine");
+	gate_thread_begin();
+	for (unsigned round = 0; round < r->team->rounds; round++) {
+		unsigned stride = strides[round % 6];
+
+		for (unsigned i = 0; i < NR_GATE_RIVALS; i++)
+			batch(r, (round + i * stride) % NR_GATE_RIVALS);
+	}
+	gate_thread_end();
+	return NULL;
+}
+
+/* @threads run at once, and add to @ns what each of them has measured. */
+static void measure(struct team *t, int threads, unsigned rounds, struct series *ns)
+{
+	struct runner runners[GATE_THREADS] = {0};
+	pthread_t thread[GATE_THREADS];
+
+	t->threads = threads;
+	t->rounds = rounds;
+	atomic_store(&t->here, 0);
+	atomic_store(&t->done, 0);
+	for (int i = 0; i < threads; i++) {
+		runners[i].team = t;
+		runners[i].index = i;
+		if (pthread_create(&thread[i], NULL, run, &runners[i]))
+			errx(1, "no thread");
+	}
+	for (int i = 0; i < threads; i++) {
+		pthread_join(thread[i], NULL);
+		for (int rival = 0; rival < NR_GATE_RIVALS; rival++) {
+			struct series *s = &runners[i].ns[rival];
+
+			for (size_t k = 0; k < s->n; k++)
+				series_add(&ns[rival], s->v[k]);
+			series_free(s);
 		}
 	}
 }
 
+static void report(struct bench *b, const double *one, const double *two, bool light)
+{
+	/* Without membarrier it has a fence, and promises nothing. */
+	result_ratio(b, "gate", "vCPU / locked counter", one[GATE_VCPU] / one[GATE_COUNTER],
+		     light ? COUNTER_LIMIT : 0);
+	result_ratio(b, "gate", "vCPU - nothing, in ns", one[GATE_VCPU] - one[GATE_NOTHING], 0);
+	result_ratio(b, "gate", "vCPU - two empty calls, in ns", one[GATE_VCPU] - one[GATE_CALLS],
+		     0);
+	result_ratio(b, "gate", "vCPU / pthread rwlock", one[GATE_VCPU] / one[GATE_RWLOCK], 0);
+	result_ratio(b, "gate", "vCPU / liburcu-bp", one[GATE_VCPU] / one[GATE_URCU_BP], 0);
+	if (!two)
+		return;
+	result_ratio(b, "gate", "vCPU: 2 threads / 1 thread", two[GATE_VCPU] / one[GATE_VCPU],
+		     light ? THREADS_LIMIT : 0);
+	result_ratio(b, "gate", "other thread: 2 threads / 1 thread",
+		     two[GATE_OTHER] / one[GATE_OTHER], THREADS_LIMIT);
+	result_ratio(b, "gate", "pthread rwlock: 2 threads / 1 thread",
+		     two[GATE_RWLOCK] / one[GATE_RWLOCK], 0);
+}
+
+/* How many threads can run at once; no more than we have use for. */
+static int processors(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+
+	return n < GATE_THREADS ? n : GATE_THREADS;
+}
+
 void bench_gate(struct bench *b)
 {
-	enum { VCPU, FENCED, OTHER, COUNTER, RWLOCK, NR };
-	pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+	static struct team team;
+	struct series ns[GATE_THREADS + 1][NR_GATE_RIVALS] = {0};
+	double median[GATE_THREADS + 1][NR_GATE_RIVALS];
+	unsigned rounds = b->quick ? 30 : 400;
+	int most = processors();
 	struct gpamap_stats stats;
-	struct gate_rig light, fenced;
-	atomic_uint counter = 0;
-	struct rival rivals[NR] = {
-		[VCPU] = {"vCPU", pass_vcpu, &light, {0}},
-		[FENCED] = {"vCPU, without membarrier", pass_vcpu, &fenced, {0}},
-		[OTHER] = {"other thread", pass_other, &light, {0}},
-		[COUNTER] = {"locked counter", pass_counter, &counter, {0}},
-		[RWLOCK] = {"reader-writer lock", pass_rwlock, &lock, {0}},
-	};
-	double median[NR];
 
-	rig_init(&light, 0);
-	rig_init(&fenced, GPAMAP_NO_MEMBARRIER);
-	gpamap_get_stats(light.map, &stats);
-	measure(rivals, NR, b->quick ? 40 : 400);
-	for (int i = 0; i < NR; i++) {
-		median[i] = result_row(b, "gate", rivals[i].name, 0, "ns", &rivals[i].ns);
-		series_free(&rivals[i].ns);
+	gate_rig_init(&team.rig);
+	gpamap_get_stats(team.rig.light.map, &stats);
+	for (int block = 0; block < BLOCKS; block++) {
+		for (int threads = 1; threads <= most; threads++)
+			measure(&team, threads, rounds, ns[threads]);
 	}
-	/* Without membarrier it has a fence, and promises nothing. */
-	result_ratio(b, "gate", "vCPU / locked counter", median[VCPU] / median[COUNTER],
-		     stats.membarrier ? 1.0 : 0);
-	result_ratio(b, "gate", "vCPU / reader-writer lock", median[VCPU] / median[RWLOCK], 0);
+	for (int threads = 1; threads <= most; threads++) {
+		for (int i = 0; i < NR_GATE_RIVALS; i++) {
+			median[threads][i] = result_row(b, "gate", gate_rival_name(i),
+							(uint64_t)threads, "ns", &ns[threads][i]);
+			series_free(&ns[threads][i]);
+		}
+	}
+	report(b, median[1], most > 1 ? median[2] : NULL, stats.membarrier);
 	if (!stats.membarrier)
 		result_note(b, "gate", "this kernel has no membarrier(2) for us: full fences");
-	rig_destroy(&light);
-	rig_destroy(&fenced);
+	if (most < 2)
+		result_note(b, "gate", "one processor: two threads were not measured");
+	gate_rig_destroy(&team.rig);
 }

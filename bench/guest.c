@@ -74,7 +74,7 @@ static void reset_vcpu(struct guest *g, int i)
 
 void guest_reset(struct guest *g)
 {
-	for (int i = 0; i < NR_VCPUS; i++)
+	for (int i = 0; i < g->nr_vcpus; i++)
 		reset_vcpu(g, i);
 }
 
@@ -95,30 +95,52 @@ static void make_vcpu(struct guest *g, int i)
 		err(1, "kvm_run");
 }
 
-void guest_init(struct guest *g, int kvm, uint64_t size, bool with_vcpus)
+void guest_init(struct guest *g, int kvm, uint64_t size, int nr_vcpus)
 {
 	int run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 
-	*g = (struct guest){.kvm = kvm, .size = size};
+	*g = (struct guest){.kvm = kvm, .size = size, .nr_vcpus = nr_vcpus};
 	g->fd = ioctl(kvm, KVM_CREATE_VM, 0);
 	if (g->fd < 0 || run_size < 0)
 		err(1, "KVM_CREATE_VM");
 	g->run_size = (size_t)run_size;
 	g->memory = reserve_memory(size);
-	for (int i = 0; i < NR_VCPUS; i++)
-		g->vcpu[i].fd = -1;
-	if (!with_vcpus)
+	if (!nr_vcpus)
 		return;
 	fill_memory(g);
-	for (int i = 0; i < NR_VCPUS; i++)
+	g->can_halt = !ioctl(g->fd, KVM_CREATE_IRQCHIP, 0);
+	for (int i = 0; i < nr_vcpus; i++)
 		make_vcpu(g, i);
+	if (g->can_halt)
+		guest_halt(g, false);
+}
+
+void guest_halt(struct guest *g, bool halted)
+{
+	struct kvm_mp_state state = {halted ? KVM_MP_STATE_HALTED : KVM_MP_STATE_RUNNABLE};
+
+	for (int i = 0; g->can_halt && i < g->nr_vcpus; i++) {
+		if (ioctl(g->vcpu[i].fd, KVM_SET_MP_STATE, &state) < 0)
+			err(1, "KVM_SET_MP_STATE");
+	}
+}
+
+bool guest_is_halted(const struct guest *g)
+{
+	for (int i = 0; i < g->nr_vcpus; i++) {
+		struct kvm_mp_state state;
+
+		if (ioctl(g->vcpu[i].fd, KVM_GET_MP_STATE, &state) < 0)
+			err(1, "KVM_GET_MP_STATE");
+		if (state.mp_state != KVM_MP_STATE_HALTED)
+			return false;
+	}
+	return true;
 }
 
 void guest_destroy(struct guest *g)
 {
-	for (int i = 0; i < NR_VCPUS; i++) {
-		if (g->vcpu[i].fd < 0)
-			continue;
+	for (int i = 0; i < g->nr_vcpus; i++) {
 		munmap(g->vcpu[i].run, g->run_size);
 		close(g->vcpu[i].fd);
 	}

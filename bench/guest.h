@@ -12,7 +12,7 @@
 
 #include "bench.h"
 
-enum { NR_VCPUS = 2 };
+enum { MAX_VCPUS = 16 };
 
 struct guest_vcpu {
 	int fd;
@@ -25,14 +25,21 @@ struct guest {
 	char *memory;
 	uint64_t size;
 	size_t run_size;
-	struct guest_vcpu vcpu[NR_VCPUS];
+	bool can_halt; /* it has interrupt controllers in the kernel */
+	int nr_vcpus;
+	struct guest_vcpu vcpu[MAX_VCPUS];
 };
 
-/* A VM with @size bytes of memory that no slot shows yet; and no vCPUs if !@with_vcpus. */
-void guest_init(struct guest *g, int kvm, uint64_t size, bool with_vcpus);
+/* A VM with @size bytes of memory that no slot shows yet, and @nr_vcpus vCPUs. */
+void guest_init(struct guest *g, int kvm, uint64_t size, int nr_vcpus);
 void guest_destroy(struct guest *g);
 /* After the memory has slots: let the vCPUs begin at their loop. */
 void guest_reset(struct guest *g);
+/* No vCPU may run now. From the next KVM_RUN on they wait in the kernel, as after HLT; or they count.
+ * pre: can_halt, if @halted. */
+void guest_halt(struct guest *g, bool halted);
+/* Are all of them halted? */
+bool guest_is_halted(const struct guest *g);
 /* What vCPU @i has counted. */
 uint64_t guest_count(const struct guest *g, int i);
 /* KVM_SET_USER_MEMORY_REGION; memory from offset @gpa on. @size 0: delete. 0 or -errno. */

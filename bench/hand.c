@@ -1,21 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Protect a page under running vCPUs by hand: the floor, and inhibit. */
+/* Protect a page under vCPUs by hand, and the floor. */
 #include <err.h>
 #include <errno.h>
-#include <signal.h>
-#include <sys/ioctl.h>
 
 #include "rival.h"
-
-uint64_t rival_page(uint64_t size)
-{
-	return size / 2 + 16 * PAGE;
-}
-
-void rival_pause(void)
-{
-	sleep_us(200);
-}
 
 static void wait_for(sem_t *s)
 {
@@ -23,87 +11,57 @@ static void wait_for(sem_t *s)
 		;
 }
 
-static void *run_vcpu(void *opaque)
+static void enter(void *opaque, int vcpu)
 {
-	struct hand_vcpu *v = opaque;
-	struct guest_vcpu *g = &v->hand->guest.vcpu[v->index];
-
-	for (;;) {
-		int r;
-
-		if (v->hand->locked)
-			atomic_fetch_add(&v->inside, 1);
-		r = ioctl(g->fd, KVM_RUN, 0);
-		if (v->hand->locked)
-			atomic_fetch_sub(&v->inside, 1);
-		if (r == 0 || errno != EINTR)
-			errx(1, "by hand: vCPU %d left by itself: exit %u", v->index,
-			     g->run->exit_reason);
-		__atomic_store_n(&g->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-		if (atomic_load(&v->hand->stop))
-			return NULL;
-		sem_post(&v->out);
-		wait_for(&v->go);
-	}
+	(void)opaque;
+	(void)vcpu;
 }
 
-static void kick(struct hand *h)
+static void leave(void *opaque, int vcpu)
 {
-	for (int i = 0; i < NR_VCPUS; i++) {
-		__atomic_store_n(&h->guest.vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(h->vcpu[i].thread, SIGUSR1);
-	}
+	struct hand *h = opaque;
+
+	__atomic_store_n(&h->guest.vcpu[vcpu].run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	if (atomic_load(&h->crew.stop) || h->crew.state == CREW_OUTSIDE)
+		return;
+	sem_post(&h->out[vcpu]);
+	wait_for(&h->go[vcpu]);
 }
 
 static void hold(struct hand *h)
 {
-	kick(h);
-	for (int i = 0; i < NR_VCPUS; i++)
-		wait_for(&h->vcpu[i].out);
+	for (int i = 0; i < h->guest.nr_vcpus; i++)
+		crew_kick(&h->crew, i);
+	for (int i = 0; i < h->guest.nr_vcpus; i++)
+		wait_for(&h->out[i]);
 }
 
 static void let_go(struct hand *h)
 {
-	for (int i = 0; i < NR_VCPUS; i++)
-		sem_post(&h->vcpu[i].go);
+	for (int i = 0; i < h->guest.nr_vcpus; i++)
+		sem_post(&h->go[i]);
 }
 
-void hand_init(struct hand *h, int kvm, uint64_t size, bool locked)
+void hand_init(struct hand *h, int kvm, const struct layout *l, int vcpus)
 {
-	*h = (struct hand){.locked = locked};
-	guest_init(&h->guest, kvm, size, true);
-	for (int i = 0; i < NR_VCPUS; i++) {
-		h->vcpu[i].hand = h;
-		h->vcpu[i].index = i;
-		if (sem_init(&h->vcpu[i].out, 0, 0) || sem_init(&h->vcpu[i].go, 0, 0))
+	static const struct crew_gate gate = {enter, leave};
+
+	guest_init(&h->guest, kvm, layout_size(l), vcpus);
+	crew_init(&h->crew, &h->guest, &gate, h);
+	for (int i = 0; i < vcpus; i++) {
+		if (sem_init(&h->out[i], 0, 0) || sem_init(&h->go[i], 0, 0))
 			err(1, "sem_init");
 	}
 }
 
 void hand_destroy(struct hand *h)
 {
+	for (int i = 0; i < h->guest.nr_vcpus; i++) {
+		sem_destroy(&h->out[i]);
+		sem_destroy(&h->go[i]);
+	}
+	crew_destroy(&h->crew);
 	guest_destroy(&h->guest);
-	for (int i = 0; i < NR_VCPUS; i++) {
-		sem_destroy(&h->vcpu[i].out);
-		sem_destroy(&h->vcpu[i].go);
-	}
-}
-
-void hand_start(struct hand *h)
-{
-	atomic_store(&h->stop, false);
-	for (int i = 0; i < NR_VCPUS; i++) {
-		if (pthread_create(&h->vcpu[i].thread, NULL, run_vcpu, &h->vcpu[i]))
-			errx(1, "no thread");
-	}
-}
-
-void hand_stop(struct hand *h)
-{
-	atomic_store(&h->stop, true);
-	kick(h);
-	for (int i = 0; i < NR_VCPUS; i++)
-		pthread_join(h->vcpu[i].thread, NULL);
 }
 
 static void replay_op(struct hand *h, const struct gpamap_op *op)
@@ -115,46 +73,32 @@ static void replay_op(struct hand *h, const struct gpamap_op *op)
 	      "replay");
 }
 
-/* Blackouts end, here and in the library, before those who were held are woken: the waker may lose its
- * processor to one of them, and would count that. */
-double hand_replay(struct hand *h, const struct tape *t, size_t i)
+struct took hand_replay(struct hand *h, const struct tape *t, size_t i, bool held)
 {
 	const struct gpamap_op *op = t->op + (i ? t->end[i - 1] : 0);
 	const struct gpamap_op *end = t->op + t->end[i];
-	double start, blackout = 0;
+	struct took took = {0};
+	double start = now_us(), shut;
+	bool critical;
 
+	if (held)
+		crew_mark(&h->crew);
 	for (; op < end && op->phase == GPAMAP_EARLY; op++)
 		replay_op(h, op);
-	if (op < end && op->phase == GPAMAP_CRITICAL) {
-		start = now_us();
-		hold(h);
+	critical = op < end && op->phase == GPAMAP_CRITICAL;
+	if (critical) {
+		shut = now_us();
+		if (held)
+			hold(h);
 		for (; op < end && op->phase == GPAMAP_CRITICAL; op++)
 			replay_op(h, op);
-		blackout = now_us() - start;
-		let_go(h);
+		took.blackout = now_us() - shut;
+		if (held)
+			let_go(h);
 	}
 	for (; op < end; op++)
 		replay_op(h, op);
-	return blackout;
-}
-
-double hand_whole_slots(struct hand *h, bool readonly)
-{
-	uint64_t size = h->guest.size, page = rival_page(size);
-	double start = now_us(), blackout;
-
-	hold(h);
-	if (readonly) {
-		check(guest_slot(&h->guest, 0, 0, 0, 0), "delete");
-		check(guest_slot(&h->guest, 0, 0, 0, page), "create");
-		check(guest_slot(&h->guest, 1, KVM_MEM_READONLY, page, PAGE), "create");
-		check(guest_slot(&h->guest, 2, 0, page + PAGE, size - page - PAGE), "create");
-	} else {
-		for (uint32_t slot = 0; slot < 3; slot++)
-			check(guest_slot(&h->guest, slot, 0, 0, 0), "delete");
-		check(guest_slot(&h->guest, 0, 0, 0, size), "create");
-	}
-	blackout = now_us() - start;
-	let_go(h);
-	return blackout;
+	if (held && critical)
+		took.back = crew_back(&h->crew) - start;
+	return took;
 }

@@ -58,89 +58,101 @@ static void record(struct ours *o, struct gpamap_txn *txn)
 	gpamap_plan_free(plan);
 }
 
-static double commit(struct ours *o, struct gpamap_txn *txn)
+static void map_all(struct ours *o, struct gpamap_txn *txn)
 {
-	struct gpamap_commit_report report;
+	const struct layout *l = &o->layout;
+	uint64_t first = l->pages ? layout_page(l, 0) : l->size;
 
-	record(o, txn);
-	check(gpamap_commit(txn, NULL, &report), "commit");
-	return (double)report.blackout_ns / 1e3;
+	check(gpamap_map_pages(txn, 0, 0, first, o->guest.memory, GPAMAP_RW), "map");
+	for (unsigned i = 0; i < l->pages; i++) {
+		uint64_t page = layout_page(l, i);
+
+		check(gpamap_map_pages(txn, 0, page, PAGE, o->guest.memory + page, GPAMAP_RW),
+		      "map");
+	}
 }
 
-void ours_init(struct ours *o, int kvm, uint64_t size)
+static void enter(void *opaque, int vcpu)
 {
+	struct ours *o = opaque;
+
+	check(gpamap_vcpu_enter(o->vcpu[vcpu]), "enter");
+}
+
+static void leave(void *opaque, int vcpu)
+{
+	struct ours *o = opaque;
+
+	gpamap_vcpu_leave(o->vcpu[vcpu]);
+}
+
+void ours_init(struct ours *o, int kvm, const struct layout *l, int vcpus)
+{
+	static const struct crew_gate gate = {enter, leave};
 	struct gpamap_options options = {.kick_signal = SIGUSR1};
 	struct gpamap_txn *txn;
 
-	*o = (struct ours){0};
-	guest_init(&o->guest, kvm, size, true);
+	o->layout = *l;
+	guest_init(&o->guest, kvm, layout_size(l), vcpus);
+	crew_init(&o->crew, &o->guest, &gate, o);
 	check(gpamap_new_kvm(o->guest.fd, &options, &o->map), "map");
 	check(gpamap_begin(o->map, &txn), "begin");
-	check(gpamap_map_pages(txn, 0, 0, size, o->guest.memory, GPAMAP_RW), "map pages");
-	commit(o, txn);
+	map_all(o, txn);
+	record(o, txn);
+	check(gpamap_commit(txn, NULL, NULL), "commit");
 	guest_reset(&o->guest);
-	for (int i = 0; i < NR_VCPUS; i++) {
+	for (int i = 0; i < vcpus; i++) {
 		struct guest_vcpu *v = &o->guest.vcpu[i];
 
-		o->vcpu[i].ours = o;
-		o->vcpu[i].index = i;
-		check(gpamap_vcpu_attach(o->map, v->fd, v->run, (unsigned)i, &o->vcpu[i].vcpu),
+		check(gpamap_vcpu_attach(o->map, v->fd, v->run, (unsigned)i, &o->vcpu[i]),
 		      "attach");
 	}
 }
 
 void ours_destroy(struct ours *o)
 {
-	for (int i = 0; i < NR_VCPUS; i++)
-		gpamap_vcpu_detach(o->vcpu[i].vcpu);
+	if (o->kicked < o->inside - o->inside / 10)
+		errx(1, "of %lu vCPUs inside %lu were kicked", o->inside, o->kicked);
+	for (int i = 0; i < o->guest.nr_vcpus; i++)
+		gpamap_vcpu_detach(o->vcpu[i]);
 	gpamap_free(o->map);
+	crew_destroy(&o->crew);
 	guest_destroy(&o->guest);
 	tape_free(&o->tape);
 }
 
-static void *run_vcpu(void *opaque)
+/* The benchmark stands and falls with it that the gate did shut, and that those were held who should be. A
+ * vCPU that is just between two KVM_RUNs is held and not kicked. */
+static void check_report(struct ours *o, const struct gpamap_commit_report *report)
 {
-	struct ours_vcpu *v = opaque;
-	int r;
+	unsigned inside = o->crew.state == CREW_OUTSIDE ? 0 : (unsigned)o->guest.nr_vcpus;
 
-	do
-		r = gpamap_vcpu_run(v->vcpu);
-	while (r == -EINTR && !atomic_load(&v->ours->stop));
-	if (r != -EINTR)
-		errx(1, "gpamap: vCPU %d left by itself: %d, exit %u", v->index, r,
-		     v->ours->guest.vcpu[v->index].run->exit_reason);
-	return NULL;
+	if (!report->gate_shut || report->blackout_ns == 0)
+		errx(1, "the page was protected, and the gate did not shut");
+	if (report->kicked > inside)
+		errx(1, "%u vCPUs were kicked, and %u were inside", report->kicked, inside);
+	o->kicked += report->kicked;
+	o->inside += inside;
 }
 
-void ours_start(struct ours *o)
+struct took ours_change(struct ours *o, unsigned i, bool readonly)
 {
-	atomic_store(&o->stop, false);
-	for (int i = 0; i < NR_VCPUS; i++) {
-		if (pthread_create(&o->vcpu[i].thread, NULL, run_vcpu, &o->vcpu[i]))
-			errx(1, "no thread");
-	}
-}
-
-void ours_stop(struct ours *o)
-{
-	atomic_store(&o->stop, true);
-	for (int i = 0; i < NR_VCPUS; i++) {
-		__atomic_store_n(&o->guest.vcpu[i].run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(o->vcpu[i].thread, SIGUSR1);
-	}
-	for (int i = 0; i < NR_VCPUS; i++) {
-		pthread_join(o->vcpu[i].thread, NULL);
-		o->guest.vcpu[i].run->immediate_exit = 0;
-	}
-}
-
-double ours_change(struct ours *o, bool readonly)
-{
+	struct gpamap_commit_report report;
+	struct took took = {0};
 	struct gpamap_txn *txn;
+	double start;
 
 	check(gpamap_begin(o->map, &txn), "begin");
-	check(gpamap_protect_pages(txn, 0, rival_page(o->guest.size), PAGE,
+	check(gpamap_protect_pages(txn, 0, layout_page(&o->layout, i), PAGE,
 				   readonly ? GPAMAP_RO : GPAMAP_RW),
 	      "protect");
-	return commit(o, txn);
+	record(o, txn);
+	crew_mark(&o->crew);
+	start = now_us();
+	check(gpamap_commit(txn, NULL, &report), "commit");
+	if (o->crew.state != CREW_OUTSIDE)
+		took.back = crew_back(&o->crew) - start;
+	check_report(o, &report);
+	took.blackout = (double)report.blackout_ns / 1e3;
+	return took;
 }

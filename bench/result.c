@@ -15,6 +15,7 @@ struct results {
 	json_t *rows;
 	json_t *ratios;
 	json_t *notes;
+	double others; /* negative: unknown */
 };
 
 void series_add(struct series *s, double value)
@@ -68,18 +69,19 @@ static double quantile(const struct series *s, double f)
 double result_row(struct bench *b, const char *section, const char *what, uint64_t size,
 		  const char *unit, struct series *s)
 {
-	double median;
+	double p10, p50;
 
 	if (!s->n)
 		errx(1, "%s: nothing was measured of %s", section, what);
 	gsl_sort(s->v, 1, s->n);
-	median = quantile(s, 0.5);
+	p10 = quantile(s, 0.1);
+	p50 = quantile(s, 0.5);
 	append(b->results->rows,
-	       json_pack("{ss ss sI ss sI sf sf sf sf sf}", "section", section, "what", what,
+	       json_pack("{ss ss sI ss sI sf sf sf sf sf sf}", "section", section, "what", what,
 			 "size", (json_int_t)size, "unit", unit, "samples", (json_int_t)s->n, "min",
-			 s->v[0], "p50", median, "p90", quantile(s, 0.9), "p99", quantile(s, 0.99),
-			 "max", s->v[s->n - 1]));
-	return median;
+			 s->v[0], "p10", p10, "p50", p50, "p90", quantile(s, 0.9), "p99",
+			 quantile(s, 0.99), "max", s->v[s->n - 1]));
+	return b->quick ? p10 : p50;
 }
 
 void result_ratio(struct bench *b, const char *section, const char *what, double value,
@@ -95,6 +97,11 @@ void result_ratio(struct bench *b, const char *section, const char *what, double
 void result_note(struct bench *b, const char *section, const char *text)
 {
 	append(b->results->notes, json_pack("{ss ss}", "section", section, "text", text));
+}
+
+void result_others(struct bench *b, double processors)
+{
+	b->results->others = processors;
 }
 
 const char *size_text(uint64_t size)
@@ -132,28 +139,29 @@ static void print_rows(const json_t *rows)
 	{
 		if (strcmp(last, string(row, "section"))) {
 			last = string(row, "section");
-			printf("%s%-10s %-26s %8s %8s %10s %10s %10s %10s  unit\n", i ? "\n" : "",
+			printf("%s%-14s %-26s %8s %8s %10s %10s %10s %10s  unit\n", i ? "\n" : "",
 			       last, "of", "size", "samples", "p50", "p90", "p99", "max");
 		}
-		printf("%-10s %-26s %8s %8.0f %10.2f %10.2f %10.2f %10.2f  %s\n", "",
+		printf("%-14s %-26s %8s %8.0f %10.2f %10.2f %10.2f %10.2f  %s\n", "",
 		       string(row, "what"), size_text((uint64_t)number(row, "size")),
 		       number(row, "samples"), number(row, "p50"), number(row, "p90"),
 		       number(row, "p99"), number(row, "max"), string(row, "unit"));
 	}
 }
 
-static void print_ratios(const json_t *ratios)
+static void print_ratios(const json_t *ratios, bool quick)
 {
 	size_t i;
 	json_t *row;
 
 	if (json_array_size(ratios))
-		printf("\n%-10s %-52s %10s %10s\n", "ratios", "of medians", "value", "at most");
+		printf("\n%-14s %-60s %10s %10s\n", "ratios",
+		       quick ? "of 10th percentiles" : "of medians", "value", "at most");
 	json_array_foreach(ratios, i, row)
 	{
 		double limit = number(row, "limit");
 
-		printf("%-10s %-52s %10.2f ", string(row, "section"), string(row, "what"),
+		printf("%-14s %-60s %10.2f ", string(row, "section"), string(row, "what"),
 		       number(row, "value"));
 		if (limit > 0)
 			printf("%10.2f%s\n", limit,
@@ -163,21 +171,27 @@ static void print_ratios(const json_t *ratios)
 	}
 }
 
-void results_print(const struct results *r)
+void results_print(const struct bench *b)
 {
+	const struct results *r = b->results;
 	size_t i;
 	json_t *note;
 
 	print_rows(r->rows);
-	print_ratios(r->ratios);
+	print_ratios(r->ratios, b->quick);
+	putchar('\n');
 	json_array_foreach(r->notes, i, note)
-		printf("%s%s: %s\n", i ? "" : "\n", string(note, "section"), string(note, "text"));
+		printf("%s: %s\n", string(note, "section"), string(note, "text"));
+	if (r->others >= 0)
+		printf("other programs, and the kernel's threads, had %.2f processors meanwhile\n",
+		       r->others);
 }
 
-void results_json(const struct results *r, const char *path)
+void results_json(const struct bench *b, const char *path)
 {
-	json_t *all =
-		json_pack("{sO sO sO}", "rows", r->rows, "ratios", r->ratios, "notes", r->notes);
+	const struct results *r = b->results;
+	json_t *all = json_pack("{sO sO sO sf sb}", "rows", r->rows, "ratios", r->ratios, "notes",
+				r->notes, "others", r->others, "quick", b->quick);
 	int failed;
 
 	if (!all)

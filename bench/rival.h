@@ -1,22 +1,41 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Three ways to protect a page under running vCPUs, each with a VM of its own:
+ * Ways to protect a page under vCPUs, each with a VM of its own:
  *  - gpamap;
- *  - the floor: the very slot operations that gpamap did, replayed by hand, with one kick and one wake per
- *    vCPU and nothing else;
- *  - inhibit: as QEMU does it, the whole slots that overlap are deleted and made anew, and a locked counter
- *    per vCPU says who is inside.
- * vCPUs run only while their rival has its turn.
+ *  - by hand: the very slot operations that gpamap did, with one kick and one wake for each vCPU and nothing
+ *    else; and the floor: the same again with no vCPU in KVM_RUN and nobody to hold;
+ *  - inhibit: as QEMU does it, the whole slots that overlap are deleted and made anew, behind a gate of locked
+ *    counters.
+ * vCPUs run only while their rival has its turn. A blackout is the time from just before the first vCPU could be
+ * held until they may go on; it ends, here and in the library, before those who were held are woken: the waker
+ * may lose its processor to one of them, and would count that.
  */
 #ifndef BENCH_RIVAL_H
 #define BENCH_RIVAL_H
 
 #include <gpamap.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 
-#include "guest.h"
+#include "crew.h"
+#include "inhibit_gate.h"
+
+/* How a guest's memory is mapped. */
+struct layout {
+	uint64_t size;	/* in one piece, if !pages */
+	unsigned pages; /* or: the code, and this many pages with a hole behind each */
+};
+
+/* Page @i that may be protected. If the memory is in one piece there is but one, in the middle of it, at no
+ * boundary. */
+uint64_t layout_page(const struct layout *l, unsigned i);
+uint64_t layout_size(const struct layout *l);
+/* Vcpus have the time between two changes. */
+void rival_pause(void);
+
+/* What a change took, in us. */
+struct took {
+	double blackout;
+	double back; /* until the last vCPU was about to do KVM_RUN again; 0: none was in it */
+};
 
 /* Slot operations of one commit after another. */
 struct tape {
@@ -28,63 +47,52 @@ struct tape {
 	size_t ends_room;
 };
 
-/* A vCPU that is held by hand. */
-struct hand_vcpu {
-	struct hand *hand;
-	int index;
-	pthread_t thread;
-	sem_t out;
-	sem_t go;
-	atomic_uint inside;
-};
-
-/* The floor and inhibit. */
-struct hand {
-	struct guest guest;
-	bool locked; /* with a locked counter around KVM_RUN */
-	atomic_bool stop;
-	struct hand_vcpu vcpu[NR_VCPUS];
-};
-
-struct ours_vcpu {
-	struct ours *ours;
-	int index;
-	pthread_t thread;
-	struct gpamap_vcpu *vcpu;
-};
+void tape_clear(struct tape *t);
+void tape_free(struct tape *t);
 
 /* gpamap. */
 struct ours {
 	struct guest guest;
+	struct crew crew;
+	struct layout layout;
 	struct gpamap *map;
-	atomic_bool stop;
-	struct tape tape; /* what its commits have done since the last round began */
-	struct ours_vcpu vcpu[NR_VCPUS];
+	struct gpamap_vcpu *vcpu[MAX_VCPUS];
+	struct tape tape; /* what its commits have done since it was cleared */
+	unsigned long kicked;
+	unsigned long inside; /* of those that should have been kicked */
 };
 
-/* The page that is protected: in the middle of memory, at no boundary. */
-uint64_t rival_page(uint64_t size);
-/* Vcpus have the time between two changes. */
-void rival_pause(void);
-
-void tape_clear(struct tape *t);
-void tape_free(struct tape *t);
-
 /* Maps the memory; the tape then has that commit. */
-void ours_init(struct ours *o, int kvm, uint64_t size);
+void ours_init(struct ours *o, int kvm, const struct layout *l, int vcpus);
 void ours_destroy(struct ours *o);
-void ours_start(struct ours *o);
-void ours_stop(struct ours *o);
-/* Protect the page, or not. Returns the blackout in us; records what it did. */
-double ours_change(struct ours *o, bool readonly);
+/* Protect page @i, or not. Records what it did. */
+struct took ours_change(struct ours *o, unsigned i, bool readonly);
 
-void hand_init(struct hand *h, int kvm, uint64_t size, bool locked);
+/* By hand, and the floor. */
+struct hand {
+	struct guest guest;
+	struct crew crew;
+	sem_t out[MAX_VCPUS];
+	sem_t go[MAX_VCPUS];
+};
+
+void hand_init(struct hand *h, int kvm, const struct layout *l, int vcpus);
 void hand_destroy(struct hand *h);
-void hand_start(struct hand *h);
-void hand_stop(struct hand *h);
-/* Do commit @i of the tape. Returns the blackout in us, 0 if nobody was held. */
-double hand_replay(struct hand *h, const struct tape *t, size_t i);
-/* Protect the page, or not, with whole slots. Returns the blackout in us. */
-double hand_whole_slots(struct hand *h, bool readonly);
+/* Do commit @i of the tape. With @hold, vCPUs run and are held; else there is nobody to hold. */
+struct took hand_replay(struct hand *h, const struct tape *t, size_t i, bool hold);
+
+/* As QEMU does it. */
+struct inhibit {
+	struct guest guest;
+	struct crew crew;
+	struct layout layout;
+	struct inhibit_gate gate;
+	struct inhibit_counter counter[MAX_VCPUS];
+};
+
+/* 0 or -ENOMEM: the host has not enough memory for the slots. */
+int inhibit_init(struct inhibit *h, int kvm, const struct layout *l, int vcpus);
+void inhibit_destroy(struct inhibit *h);
+struct took inhibit_change(struct inhibit *h, unsigned i, bool readonly);
 
 #endif

@@ -312,17 +312,18 @@ struct gpamap_commit_report {
  * vCPU sees the new map, and the transaction is gone. When it fails nothing has changed (P3), and the
  * transaction is still open: commit it again or abort it.
  *
- * Blocks on: vCPUs and ioctls inside the gate (only if it must shut; until the deadline), KVM's slot
- * lock and its SRCU, a short RCU grace period. A slot operation outside the gate waits in KVM, without a
- * deadline, for a vCPU that is stuck in a fault: see GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's
- * exit handler. Runs release callbacks before it returns.
+ * Blocks on, until the deadline: ioctls that are serialised with commits (gpamap_vm_ioctl()); and, only if the gate
+ * must shut, vCPUs and ioctls inside it, and listeners that quiesce. Then on KVM's slot lock and its SRCU, and on a
+ * short RCU grace period. A slot operation outside the gate waits in KVM, without a deadline, for a vCPU that is stuck
+ * in a fault: see GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler. Runs callbacks of listeners, and
+ * release callbacks, before it returns.
  *
  * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards. But it must not
  * be of the asynchronous sort, here as in every other function of the library, and it must not end a thread
  * that has a transaction open or is inside the gate: both would stay so.
  *
- * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which. -EDEADLK: this thread is
- * inside the gate. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
+ * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which.
+ * What a listener has refused with. -EDEADLK: this thread is inside the gate, or in a listener's callback. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
  * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer
  * the same, until a commit succeeds; until then keep both the old and the new memory. Any errno of KVM's slot ioctl: that step failed, all is undone.
@@ -336,12 +337,13 @@ void gpamap_abort(struct gpamap_txn *txn);
 /* Why the last call on this transaction failed, in words; valid until the next one on it. */
 const char *gpamap_message(const struct gpamap_txn *txn);
 
-/* Who did not come out of the gate in time. */
+/* Who did not come out of the gate, or did not quiesce, in time: a vCPU, else a listener, else a thread between
+ * gpamap_enter() and gpamap_leave(). */
 struct gpamap_stuck_info {
-	bool is_vcpu;	   /* else a thread between gpamap_enter() and gpamap_leave(), or a listener */
+	bool is_vcpu;
 	unsigned vcpu_id;  /* as given at attach */
 	int32_t tid;	   /* the kernel's id of the thread; 0 for a listener */
-	char listener[64]; /* the name of a listener that did not quiesce, cut if need be; else "" */
+	char listener[64]; /* its name, cut if need be; "" if it is none */
 };
 /* The first one found; -ENOENT unless the last commit of @txn ended with -ETIMEDOUT. */
 int gpamap_stuck(const struct gpamap_txn *txn, struct gpamap_stuck_info *ret);
@@ -377,7 +379,8 @@ void gpamap_plan_free(struct gpamap_plan *plan);
 
 /*
  * Every ioctl that may touch guest memory passes the gate: KVM_RUN by gpamap_vcpu_run(), or by
- * enter and leave in a loop of the caller's own; other ioctls by enter and leave. Passing it writes
+ * enter and leave in a loop of the caller's own; other ioctls by gpamap_vm_ioctl() and its like, or by enter
+ * and leave. Passing it writes
  * one cache line of the vCPU's own, with no locked instruction where membarrier(2) works (P8).
  */
 
@@ -409,16 +412,48 @@ void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
 
 /* For a run loop of the caller's own, and for vCPU ioctls on the vCPU's thread: pass in, ioctl, pass
- * out. Holds nest. KVM_RUN may then fail with EINTR for a kick: leave, and enter again; who clears
- * immediate_exit does that after leaving. enter waits while the gate is shut, and fails as
- * gpamap_vcpu_run() does. */
+ * out. gpamap_vcpu_ioctl() does it for one ioctl, if it need be. Holds nest. KVM_RUN may then fail with
+ * EINTR for a kick: leave, and enter again; who clears immediate_exit does that after leaving. enter waits
+ * while the gate is shut, and fails as gpamap_vcpu_run() does. */
 int gpamap_vcpu_enter(struct gpamap_vcpu *vcpu);
 void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu);
 
-/* The same for VM and device ioctls, and for vCPU ioctls from other threads. Holds nest, also within
- * those of a vCPU. -ENOTRECOVERABLE: the map is broken. */
+/* The same for VM and device ioctls, and for vCPU ioctls from other threads. gpamap_vm_ioctl() and its like do
+ * it for one ioctl, and know which need it. Holds nest, also within those of a vCPU. -ENOTRECOVERABLE: the
+ * map is broken. */
 int gpamap_enter(struct gpamap *map);
 void gpamap_leave(struct gpamap *map);
+
+/*
+ * One ioctl, passing the gate if it may touch guest memory. @request is any of KVM's; an argument that is
+ * no pointer is cast to one. The library has a table of all of them, up to Linux 7.2: some are free, and
+ * done even while the gate is shut or the map is broken; those that may touch guest memory, and those that it
+ * doesn't know, pass the gate; those that change slots or go by their ids wait for a commit on its way, and
+ * a commit waits for them.
+ *
+ * What the ioctl returned, 0 or more, or a negative errno: the ioctl's, or the library's, which is one of
+ * -ENOTRECOVERABLE: the map is broken. -EDEADLK: it would wait for a commit, and this thread is inside the
+ * gate or in a listener's callback. -EPERM: it would spoil what the library has made, see below. -ENOTSUP:
+ * the map is not for KVM. gpamap_last_message() says why it was -EPERM. Nothing is tried again:
+ * -EINTR may come from a kick of the library's own.
+ */
+
+/*
+ * Of the VM. -EPERM: KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2, KVM_GET_DIRTY_LOG or
+ * KVM_CLEAR_DIRTY_LOG of a slot that isn't reserved by gpamap_reserve_slots().
+ */
+int gpamap_vm_ioctl(struct gpamap *map, unsigned long request, void *arg);
+
+/* Of a device of the VM, made by KVM_CREATE_DEVICE. -EINVAL: @device_fd is the VM's. */
+int gpamap_device_ioctl(struct gpamap *map, int device_fd, unsigned long request, void *arg);
+
+/*
+ * Of a vCPU. KVM_RUN is gpamap_vcpu_run(). From any thread: if the vCPU runs in another one, the kernel
+ * lets the caller wait for its next exit, as it does without the library; commits go on meanwhile. For the
+ * thread that was the last to run or enter the vCPU it counts as running it: by one thread at a time.
+ * -EPERM: KVM_SET_SIGNAL_MASK with a mask that blocks the kick signal. -EINVAL: KVM_RUN with an argument.
+ */
+int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg);
 
 /* ---------------------------------------------------------------------------------- access --- */
 
@@ -484,12 +519,13 @@ int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_
  * memory before applied. A listener that must never see a commit half done needs GPAMAP_COMMIT_ONE_INSTANT.
  *
  * Callbacks run one at a time, on the thread that commits. It waits for them, so:
- *  - They may look at the map: gpamap_lookup(), gpamap_read(), gpamap_write(). It is the new one from
- *    resume(true) or applied on, and the old one before.
+ *  - They may look at the map: gpamap_lookup(), gpamap_read(), gpamap_write(). It is the old one in prepare,
+ *    resume(false) and cancelled, and the new one in resume(true) and applied.
  *  - Whatever waits for a commit fails with -EDEADLK in them: gpamap_begin(), gpamap_commit() and all else on
- *    the transaction, gpamap_dirty_fetch(), gpamap_reserve_slots(), gpamap_listener_add(). So does gpamap_enter()
- *    in quiesce and resume. gpamap_abort() is not allowed.
- *  - They must not wait for a thread that may be in such a function, nor for a lock that it may hold.
+ *    the transaction (gpamap_abort() does nothing), gpamap_dirty_fetch(), gpamap_reserve_slots(),
+ *    gpamap_listener_add(), and ioctls about slots. So does what passes the gate, in quiesce and resume.
+ *  - They must not wait for a thread that may be in such a function or at the gate, nor for a lock that such
+ *    a thread may hold.
  */
 struct gpamap_listener;
 

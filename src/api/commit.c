@@ -2,9 +2,11 @@
 /* Commit: from a transaction to the new map, or to an error and the old one. And the preview of it. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 
 #include "api/impl.h"
 #include "base/trace.h"
+#include "ops/change.h"
 #include "ops/dirty.h"
 
 struct gpamap_plan {
@@ -63,6 +65,7 @@ static void retire(struct gm_commit *c)
 	gm_free(&m->alloc, c->old);
 	gm_free(&m->alloc, c->scratch);
 	gm_free(&m->alloc, c->strays);
+	gm_change_free(c->change);
 	gm_plan_destroy(&c->plan);
 }
 
@@ -76,10 +79,46 @@ static void end_txn(struct gpamap *m)
 
 static int start(struct gpamap_txn *txn)
 {
+	/* The message is that of the commit on its way. */
+	if (gm_in_callback(txn->map))
+		return -EDEADLK;
 	txn->msg.text[0] = '\0';
-	if (gm_gate_inside(&txn->map->gate))
-		return gm_fail(&txn->msg, -EDEADLK, "commit from inside the gate: leave it first");
-	return 0;
+	return gm_may_wait(txn->map, "commit", &txn->msg);
+}
+
+/* A slot ioctl or a listener's veto may fail with -ETIMEDOUT as well, and then nobody is stuck. */
+static void keep_stuck(struct gpamap_txn *txn, const struct gm_commit *c, int err)
+{
+	if (err != -ETIMEDOUT || !(c->stuck.tid || c->stuck_listener))
+		return;
+	txn->is_stuck = true;
+	txn->stuck = c->stuck;
+	snprintf(txn->stuck_listener, sizeof(txn->stuck_listener), "%s",
+		 c->stuck_listener ? c->stuck_listener->name : "");
+}
+
+static unsigned timeout_of(const struct gpamap *m, const struct gpamap_commit_options *opt)
+{
+	return opt && opt->timeout_ms ? opt->timeout_ms : m->timeout_ms;
+}
+
+/* Who has the slots is in an ioctl of the caller's, or reads a dirty log: there is no other transaction. */
+static int lock_slots(struct gpamap_txn *txn, unsigned timeout_ms)
+{
+	struct gpamap *m = txn->map;
+	uint64_t deadline = gm_now_ns() + timeout_ms * UINT64_C(1000000);
+	pid_t holder;
+	int err = gm_slots_lock_until(m, deadline, &holder);
+
+	if (!err)
+		return 0;
+	atomic_fetch_add(&m->counters.timeouts, 1);
+	atomic_fetch_add(&m->counters.failed, 1);
+	txn->is_stuck = holder != 0;
+	txn->stuck = (struct gm_stuck){.tid = holder};
+	txn->stuck_listener[0] = '\0';
+	return gm_fail(&txn->msg, err, "an ioctl of thread %d kept the slots for more than %u ms",
+		       (int)holder, timeout_ms);
 }
 
 static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
@@ -88,23 +127,23 @@ static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	struct gpamap *m = txn->map;
 	int err = gm_commit_prepare(c, m, opt ? opt->flags : 0, &txn->msg);
 
-	c->timeout_ms = opt && opt->timeout_ms ? opt->timeout_ms : m->timeout_ms;
+	c->timeout_ms = timeout_of(m, opt);
+	if (!err && !c->nothing_to_do)
+		err = gm_listen_prepare(c);
 	if (!err && !c->nothing_to_do)
 		err = gm_commit_execute(c);
 	if (err) {
+		gm_listen_cancelled(c);
 		gm_commit_cancel(c);
 		atomic_fetch_add(&m->counters.failed, 1);
-		/* A slot ioctl may fail with it as well, and then nobody is stuck. */
-		if (err == -ETIMEDOUT && c->stuck.tid) {
-			txn->is_stuck = true;
-			txn->stuck = c->stuck;
-		}
+		keep_stuck(txn, c, err);
 		return err;
 	}
 	c->report.early = (uint32_t)c->plan.nr_early;
 	c->report.critical = (uint32_t)c->plan.nr_critical;
 	c->report.late = (uint32_t)c->plan.nr_late;
 	accept(c);
+	gm_listen_applied(c);
 	retire(c);
 	return 0;
 }
@@ -120,9 +159,12 @@ static int commit_and_end(struct gpamap_txn *txn, const struct gpamap_commit_opt
 	if (err)
 		return err;
 	gm_trace1(commit_begin, m);
-	pthread_mutex_lock(&m->slots_lock);
+	err = lock_slots(txn, timeout_of(m, opt));
+	if (err)
+		return err;
 	err = commit(txn, opt, &c);
-	pthread_mutex_unlock(&m->slots_lock);
+	gm_listen_sweep(m);
+	gm_slots_unlock(m);
 	gm_trace2(commit_end, m, err);
 	if (err) {
 		gm_reap(m);
@@ -188,12 +230,12 @@ int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_
 
 	if (err)
 		return err;
-	pthread_mutex_lock(&m->slots_lock);
+	gm_slots_lock(m);
 	err = gm_commit_prepare(&c, m, commit_flags, &txn->msg);
 	if (!err)
 		err = plan_as_data(m, &c.plan, ret);
 	gm_commit_cancel(&c);
-	pthread_mutex_unlock(&m->slots_lock);
+	gm_slots_unlock(m);
 	gm_reap(m);
 	return err ? gm_explain(&txn->msg, err) : 0;
 }

@@ -2,9 +2,9 @@
 /*
  * The part of a commit that touches the kernel: early, critical, late, and the way back (P1, P2, P3).
  *
- *     running --early--> running --shut, harvest--> held --critical, publish--> held
- *        ^                                                                       | open
- *        +---------------------------------- done <------------------- late --- running
+ *     running --early--> running --shut, quiesce, harvest--> held --critical, publish--> held
+ *        ^                                                                                | resume, open
+ *        +---------------------------------- done <---------------------------- late --- running
  *
  *     any failure: take back what is done, newest first; what was done while held is taken back while held
  *     an undo that fails: held, broken
@@ -16,6 +16,10 @@
  *      from before the gate opens again until this commit ends or begins to undo.
  *  X4  Once an undo has failed, every operation that stays done is accounted for: its old slot is
  *      marked missing in the table, its new one is a stray. A later commit starts from there.
+ *  X5  As X2, with every listener quiesced: a critical operation is done or undone only while none of
+ *      them uses guest memory.
+ *  X6  Listeners are resumed with the gate still shut, and with those views published that they are told
+ *      to use. Those of a broken map stay quiesced; who is not is quiesced by the repair.
  */
 #include <errno.h>
 #include <string.h>
@@ -71,9 +75,10 @@ static int shut(struct gm_commit *c)
 	struct gpamap *m = c->m;
 	uint64_t start = 0;
 	unsigned kicked = 0;
-	int err = gm_gate_shut(&m->gate, gm_now_ns() + c->timeout_ms * UINT64_C(1000000), &kicked,
-			       &start, &c->stuck);
+	int err;
 
+	c->deadline_ns = gm_now_ns() + c->timeout_ms * UINT64_C(1000000);
+	err = gm_gate_shut(&m->gate, c->deadline_ns, &kicked, &start, &c->stuck);
 	c->report.kicked += kicked;
 	if (err == -ETIMEDOUT) {
 		atomic_fetch_add(&m->counters.timeouts, 1);
@@ -90,10 +95,29 @@ static int shut(struct gm_commit *c)
 	return 0;
 }
 
-static void open(struct gm_commit *c)
+/* Nobody uses guest memory from here on until open() (X2, X5). After a failure the gate may be shut, and listeners
+ * be quiesced, for the undo to let them go. */
+static int hold(struct gm_commit *c)
+{
+	int err = shut(c);
+
+	if (err)
+		return err;
+	err = gm_listen_quiesce(c);
+	if (err && c->m->broken) {
+		/* As after a shut that failed: not open, but no longer this thread's. */
+		gm_gate_break(&c->m->gate);
+		c->shut = false;
+	}
+	return err;
+}
+
+/* All go on, with the map that is published. */
+static void open(struct gm_commit *c, bool changed)
 {
 	struct gpamap *m = c->m;
 
+	gm_listen_resume(c, changed);
 	/* Taken before the wake: that may cost this thread its processor, to a vCPU that runs again already. */
 	c->report.blackout_ns = gm_now_ns() - c->blackout_start;
 	c->shut = false;
@@ -139,7 +163,7 @@ static int harvest(struct gm_commit *c)
 
 static int critical(struct gm_commit *c)
 {
-	int err = shut(c);
+	int err = hold(c);
 
 	if (!err)
 		err = harvest(c);
@@ -274,9 +298,9 @@ static int undo(struct gm_commit *c, int err)
 	const struct gm_msg first = *c->msg;
 	bool clean, may = true;
 
-	/* A late operation failed: the critical ones can be taken back only behind a shut gate (X2). */
+	/* A late operation failed: the critical ones can be taken back only behind a shut gate (X2, X5). */
 	if (!c->shut && c->done > c->plan.nr_early && c->plan.nr_critical)
-		may = shut(c) == 0;
+		may = hold(c) == 0;
 	*c->msg = first;
 	for (c->nr_strays = 0; c->nr_strays < m->nr_strays; c->nr_strays++)
 		c->strays[c->nr_strays] = m->strays[c->nr_strays];
@@ -285,7 +309,7 @@ static int undo(struct gm_commit *c, int err)
 	if (!clean)
 		return wreck(c, &first, may);
 	if (m->broken) {
-		/* Somebody is still inside, from before it broke. */
+		/* Somebody is still inside, from before it broke, or a listener did not quiesce. */
 		if (!c->shut)
 			return err;
 		/* Not open, but no longer this thread's: the next commit must be able to shut it. */
@@ -294,7 +318,7 @@ static int undo(struct gm_commit *c, int err)
 			       first.text);
 	}
 	if (c->shut)
-		open(c);
+		open(c, false);
 	return err;
 }
 
@@ -308,12 +332,12 @@ int gm_commit_execute(struct gm_commit *c)
 	if (!err) {
 		publish(c);
 		if (c->shut && !m->broken)
-			open(c);
+			open(c, true);
 		err = do_until(c, c->plan.n);
 	}
 	if (err)
 		return undo(c, err);
 	if (m->broken)
-		open(c);
+		open(c, true);
 	return 0;
 }

@@ -135,8 +135,8 @@ static int check_fetch(struct gpamap *m, struct gpamap_region *r, uint64_t offse
 
 	if (r->map != &m->map)
 		return gm_fail(msg, -EXDEV, "the region belongs to another map");
-	if (gm_gate_inside(&m->gate))
-		return gm_fail(msg, -EDEADLK, "fetch from inside the gate: leave it first");
+	if (gm_may_wait(m, "fetch", msg))
+		return -EDEADLK;
 	pthread_mutex_lock(&m->edit);
 	s = r->touched ? &r->was : &r->now;
 	logged = s->log;
@@ -164,9 +164,9 @@ int gpamap_dirty_fetch(struct gpamap *m, struct gpamap_region *r, uint64_t offse
 
 	if (err)
 		return gm_map_fail(m, err, &msg);
-	pthread_mutex_lock(&m->slots_lock);
+	gm_slots_lock(m);
 	err = sync_dirty(m, r);
-	pthread_mutex_unlock(&m->slots_lock);
+	gm_slots_unlock(m);
 	if (err) {
 		gm_fail(&msg, 0, "can't read a dirty log: %s", strerror(-err));
 		return gm_map_fail(m, err, &msg);

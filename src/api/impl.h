@@ -21,6 +21,8 @@
  *  A3  While broken, the gate is shut.
  *  A4  A map is freed when gpamap_free() was called and its last region is gone; until then its edit lock
  *      and allocator serve gpamap_region_put().
+ *  A5  `calling` is the thread that holds slots_lock while it is in a listener's callback, and else 0. It
+ *      must not wait for that lock, nor for the transaction to end: -EDEADLK.
  */
 #ifndef GM_API_IMPL_H
 #define GM_API_IMPL_H
@@ -32,6 +34,7 @@
 #include "backend/backend.h"
 #include "gpamap.h"
 #include "map/region.h"
+#include "ops/listener.h"
 #include "ops/vcpu.h"
 #include "plan/plan.h"
 #include "sync/gate.h"
@@ -42,6 +45,7 @@ struct gpamap_txn {
 	struct gm_msg msg;
 	bool is_stuck;
 	struct gm_stuck stuck;
+	char stuck_listener[sizeof(((struct gpamap_stuck_info *)NULL)->listener)];
 };
 
 /* As gpamap_stats; written by the committer, read by anyone. */
@@ -77,6 +81,7 @@ struct gpamap {
 	pthread_t txn_owner; /* under edit */
 	struct gpamap_txn txn;
 
+	_Atomic(pid_t) slots_holder; /* who has slots_lock; read by anyone */
 	pthread_mutex_t slots_lock;
 	/* All under slots_lock, and by address space where they are arrays: */
 	struct gm_tree *views;
@@ -88,6 +93,8 @@ struct gpamap {
 	bool broken;
 	struct gm_slot *strays; /* slots that the kernel has and nobody wants; see plan.h */
 	size_t nr_strays;
+	struct gm_listeners listeners;
+	_Atomic(pid_t) calling; /* A5; read by anyone */
 
 	struct gm_counters counters;
 };
@@ -108,10 +115,19 @@ struct gm_commit {
 	size_t done; /* operations [0, done) of the plan have been done */
 	bool shut;   /* by this commit */
 	unsigned timeout_ms;
+	uint64_t deadline_ns; /* for who is to come out, or to quiesce */
 	uint64_t blackout_start;
 	struct gm_stuck stuck;
+	const struct gpamap_listener *stuck_listener;
+	struct gpamap_change *change; /* for the listeners; NULL: they are not concerned */
 	struct gpamap_commit_report report;
 };
+
+/* slots.c: slots_lock. Waits for a commit on its way, or for an ioctl that is serialised with commits. */
+void gm_slots_lock(struct gpamap *m);
+/* -ETIMEDOUT: *@holder is the thread that has it, or 0 if it has just gone. On CLOCK_MONOTONIC. */
+int gm_slots_lock_until(struct gpamap *m, uint64_t deadline_ns, pid_t *holder);
+void gm_slots_unlock(struct gpamap *m);
 
 /* prepare.c: flatten, plan, allocate. Everything that can fail without an ioctl. On failure, and to give up
  * what was prepared, call gm_commit_cancel(). Both with slots_lock held, without edit. */
@@ -121,6 +137,23 @@ void gm_commit_cancel(struct gm_commit *c);
 /* execute.c: do the plan, all or nothing. On failure the slots are as before, or the map is broken and
  * -ENOTRECOVERABLE is returned. */
 int gm_commit_execute(struct gm_commit *c);
+
+/* listen.c: what a commit says to the listeners, if they are concerned. All with slots_lock held. */
+/* Ask them. A refusal is told to those who had agreed before it. */
+int gm_listen_prepare(struct gm_commit *c);
+/* pre: the gate is shut. Those who have quiesced stay so, also where this fails. */
+int gm_listen_quiesce(struct gm_commit *c);
+void gm_listen_resume(struct gm_commit *c, bool changed);
+void gm_listen_applied(struct gm_commit *c);
+void gm_listen_cancelled(struct gm_commit *c);
+/* Let go of those that were removed in a callback; and of all, at the map's end. */
+void gm_listen_sweep(struct gpamap *m);
+void gm_listen_end(struct gpamap *m);
+
+/* Is this thread in a callback of a listener of this map? (A5) */
+bool gm_in_callback(struct gpamap *m);
+/* May this thread wait for a commit or a transaction to end? Else -EDEADLK, and a message about @what. */
+int gm_may_wait(struct gpamap *m, const char *what, struct gm_msg *msg);
 
 /* map.c */
 /* The kernel has none of them any more. */

@@ -239,6 +239,7 @@ void gpamap_free(struct gpamap *m)
 
 	if (!m)
 		return;
+	gm_listen_end(m);
 	delete_slots(m);
 	v = gm_views_set(&m->publish, NULL);
 	gm_synchronize();
@@ -314,14 +315,12 @@ int gpamap_reserve_slots(struct gpamap *m, unsigned space, uint32_t first, uint3
 		gm_fail(&msg, 0, "no address space %u, there are %u", space, m->nr_spaces);
 		return gm_map_fail(m, -ERANGE, &msg);
 	}
-	if (gm_gate_inside(&m->gate)) {
-		gm_fail(&msg, 0, "this thread is inside the gate");
+	if (gm_may_wait(m, "slots are reserved", &msg))
 		return gm_map_fail(m, -EDEADLK, &msg);
-	}
-	pthread_mutex_lock(&m->slots_lock);
+	gm_slots_lock(m);
 	err = stray_in(m, space, first, count) ? -EBUSY
 					       : gm_ids_reserve(&m->slots[space].ids, first, count);
-	pthread_mutex_unlock(&m->slots_lock);
+	gm_slots_unlock(m);
 	if (err) {
 		gm_fail(&msg, 0, "slots %u to %u of address space %u %s", first, first + count - 1,
 			space, err == -EBUSY ? "are in use" : "are not all there");

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "api/impl.h"
+#include "ops/change.h"
 #include "ops/dirty.h"
 
 /* In a broken map the views and the slots differ where an undo failed: let the planner look there. */
@@ -60,8 +61,8 @@ static int plan(struct gm_commit *c, unsigned flags)
 		.max_slot_size = m->max_slot_size,
 		/* In a broken map nothing runs, and strays may hold ids and ranges that others get. Where faults
 		 * may block, no vCPU may be inside while an ioctl waits for KVM's SRCU (P6). */
-		.one_instant = m->broken || m->faults_may_block ||
-			       (flags & GPAMAP_COMMIT_ONE_INSTANT),
+		.one_instant =
+			m->broken || m->faults_may_block || (flags & GPAMAP_COMMIT_ONE_INSTANT),
 		.stamp = m->stamp + 1,
 		.nr_spaces = m->nr_spaces,
 		.slots = m->slots,
@@ -156,5 +157,6 @@ void gm_commit_cancel(struct gm_commit *c)
 	gm_free(&m->alloc, c->next);
 	gm_free(&m->alloc, c->scratch);
 	gm_free(&m->alloc, c->strays);
+	gm_change_free(c->change);
 	gm_plan_destroy(&c->plan);
 }

@@ -38,6 +38,13 @@ struct gm_backend_ops {
 	/* Read and clear the dirty bits of a slot that logs, 1 per page, bit 0 the slot's first; @bitmap
 	 * has room for its pages rounded up to 64. pre: not at the same time as slot. */
 	int (*dirty)(struct gm_backend *b, const struct gm_slot *slot, uint64_t *bitmap);
+	/*
+	 * Any ioctl of the VM, or of a device that it has made, as the caller of the library wants it. The ioctl's
+	 * own value, 0 or more, or -errno; -EINTR is passed on. -ENOTSUP: no ioctls here. -EINVAL: the fd is the
+	 * VM's. pre: whatever its class asks for (kvm_ioctls.h).
+	 */
+	int (*vm_ioctl)(struct gm_backend *b, unsigned long request, void *arg);
+	int (*device_ioctl)(struct gm_backend *b, int fd, unsigned long request, void *arg);
 	/* Can't fail. pre: no vCPU is left. Slots stay. */
 	void (*destroy)(struct gm_backend *b);
 };
@@ -52,6 +59,8 @@ struct gm_backend {
 struct gm_engine {
 	/* KVM_RUN: 0 on an exit, or -errno; -EINTR for a signal or immediate_exit. pre: inside the gate. */
 	int (*run)(struct gm_engine *e);
+	/* Any other ioctl of the vCPU, as those of the VM. It may wait for a run of another thread to end. */
+	int (*vcpu_ioctl)(struct gm_engine *e, unsigned long request, void *arg);
 	struct kvm_run *kvm_run;
 	union {
 		int fd;

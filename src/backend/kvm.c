@@ -110,6 +110,25 @@ static int kvm_dirty(struct gm_backend *b, const struct gm_slot *slot, uint64_t 
 	return vm_ioctl(kvm_of(b), KVM_GET_DIRTY_LOG, &log);
 }
 
+/* What the caller asks for: nothing is tried again on his behalf. */
+static int any_ioctl(int fd, unsigned long request, void *arg)
+{
+	int ret = ioctl(fd, request, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static int kvm_vm_ioctl(struct gm_backend *b, unsigned long request, void *arg)
+{
+	return any_ioctl(kvm_of(b)->vm_fd, request, arg);
+}
+
+/* The VM's own fd would be a way around what the library refuses. */
+static int kvm_device_ioctl(struct gm_backend *b, int fd, unsigned long request, void *arg)
+{
+	return fd == kvm_of(b)->vm_fd ? -EINVAL : any_ioctl(fd, request, arg);
+}
+
 static void kvm_destroy(struct gm_backend *b)
 {
 	gm_free(b->alloc, b);
@@ -118,6 +137,8 @@ static void kvm_destroy(struct gm_backend *b)
 static const struct gm_backend_ops kvm_ops = {
 	.slot = kvm_slot,
 	.dirty = kvm_dirty,
+	.vm_ioctl = kvm_vm_ioctl,
+	.device_ioctl = kvm_device_ioctl,
 	.destroy = kvm_destroy,
 };
 
@@ -181,10 +202,20 @@ static int kvm_run(struct gm_engine *e)
 	return ioctl(e->fd, KVM_RUN, 0) < 0 ? -errno : 0;
 }
 
+static int kvm_vcpu_ioctl(struct gm_engine *e, unsigned long request, void *arg)
+{
+	return any_ioctl(e->fd, request, arg);
+}
+
 int gm_kvm_engine(struct gm_backend *b, int vcpu_fd, struct kvm_run *run, struct gm_engine *ret)
 {
 	if (b->ops != &kvm_ops)
 		return -ENOTSUP;
-	*ret = (struct gm_engine){.run = kvm_run, .kvm_run = run, .fd = vcpu_fd};
+	*ret = (struct gm_engine){
+		.run = kvm_run,
+		.vcpu_ioctl = kvm_vcpu_ioctl,
+		.kvm_run = run,
+		.fd = vcpu_fd,
+	};
 	return 0;
 }

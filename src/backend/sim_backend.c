@@ -58,6 +58,21 @@ static int sim_dirty(struct gm_backend *b, const struct gm_slot *slot, uint64_t 
 	return gpamap_sim_get_dirty_log(sim_of(b), ioctl_id(slot), bitmap);
 }
 
+/* It has calls of its own for what it can do; see gpamap-sim.h. */
+static int sim_vm_ioctl(struct gm_backend *b, unsigned long request, void *arg)
+{
+	(void)b;
+	(void)request;
+	(void)arg;
+	return -ENOTSUP;
+}
+
+static int sim_device_ioctl(struct gm_backend *b, int fd, unsigned long request, void *arg)
+{
+	(void)fd;
+	return sim_vm_ioctl(b, request, arg);
+}
+
 static void sim_destroy(struct gm_backend *b)
 {
 	gm_free(b->alloc, b);
@@ -66,6 +81,8 @@ static void sim_destroy(struct gm_backend *b)
 static const struct gm_backend_ops sim_ops = {
 	.slot = sim_slot,
 	.dirty = sim_dirty,
+	.vm_ioctl = sim_vm_ioctl,
+	.device_ioctl = sim_device_ioctl,
 	.destroy = sim_destroy,
 };
 
@@ -94,6 +111,14 @@ static int run_engine(struct gm_engine *e)
 	return gpamap_sim_vcpu_run(e->sim);
 }
 
+static int sim_vcpu_ioctl(struct gm_engine *e, unsigned long request, void *arg)
+{
+	(void)e;
+	(void)request;
+	(void)arg;
+	return -ENOTSUP;
+}
+
 int gm_sim_engine(struct gm_backend *b, struct gpamap_sim_vcpu *vcpu, struct gm_engine *ret)
 {
 	if (b->ops != &sim_ops)
@@ -102,6 +127,7 @@ int gm_sim_engine(struct gm_backend *b, struct gpamap_sim_vcpu *vcpu, struct gm_
 		return -EINVAL;
 	*ret = (struct gm_engine){
 		.run = run_engine,
+		.vcpu_ioctl = sim_vcpu_ioctl,
 		.kvm_run = vcpu->run,
 		.sim = vcpu,
 	};

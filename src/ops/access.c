@@ -286,32 +286,37 @@ static enum gpamap_prot seg_prot(const struct gm_seg *s)
 	return GPAMAP_RW;
 }
 
+struct gpamap_segment gm_segment_as_data(struct gm_range range, const struct gm_seg *s)
+{
+	return (struct gpamap_segment){
+		.gpa = range.first,
+		.size = gm_range_size(range),
+		.kind = s->region->kind,
+		.prot = seg_prot(s),
+		.log = s->flags & GM_SEG_LOG,
+		.hva = (void *)(uintptr_t)s->hva,
+		.offset = s->offset,
+	};
+}
+
+int gm_lookup_in(const struct gm_node *root, uint64_t gpa, struct gpamap_segment *ret)
+{
+	const struct gm_node *n = gm_tree_first(root, (struct gm_range){gpa, UINT64_MAX});
+
+	if (!n)
+		return -ENOENT;
+	*ret = gm_segment_as_data(n->range, gm_seg_of(n));
+	return 0;
+}
+
 int gm_lookup(struct gm_publish *views, unsigned space, uint64_t gpa, struct gpamap_segment *ret)
 {
-	const struct gm_range from = {gpa, UINT64_MAX};
 	const struct gm_views *v;
-	const struct gm_node *n;
-	int err = 0;
+	int err;
 
 	gm_read_lock();
 	v = gm_views_get(views);
-	if (space >= v->nr_spaces) {
-		err = -ENXIO;
-	} else if (!(n = gm_tree_first(v->root[space], from))) {
-		err = -ENOENT;
-	} else {
-		const struct gm_seg *s = gm_seg_of(n);
-
-		*ret = (struct gpamap_segment){
-			.gpa = n->range.first,
-			.size = gm_range_size(n->range),
-			.kind = s->region->kind,
-			.prot = seg_prot(s),
-			.log = s->flags & GM_SEG_LOG,
-			.hva = (void *)(uintptr_t)s->hva,
-			.offset = s->offset,
-		};
-	}
+	err = space < v->nr_spaces ? gm_lookup_in(v->root[space], gpa, ret) : -ENXIO;
 	gm_read_unlock();
 	return err;
 }

@@ -60,6 +60,11 @@ int gm_ids_reserve(struct gm_ids *ids, uint32_t first, uint32_t count)
 	return 0;
 }
 
+bool gm_ids_reserved(const struct gm_ids *ids, uint32_t id)
+{
+	return id < ids->limit && test(ids->reserved, id);
+}
+
 bool gm_ids_has(const struct gm_ids *ids, uint32_t id)
 {
 	return id < ids->limit && test(ids->taken, id);

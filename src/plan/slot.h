@@ -65,6 +65,8 @@ int gm_ids_init(struct gm_ids *ids, const struct gm_alloc *alloc, uint32_t limit
 		uint32_t max_taken); /* -ENOMEM */
 void gm_ids_destroy(struct gm_ids *ids);
 int gm_ids_reserve(struct gm_ids *ids, uint32_t first, uint32_t count); /* -EBUSY, -ERANGE */
+/* Is @id one of those that were reserved? */
+bool gm_ids_reserved(const struct gm_ids *ids, uint32_t id);
 /* A free id, the lowest; marked taken. False: none. */
 bool gm_ids_take(struct gm_ids *ids, uint32_t *ret);
 void gm_ids_put(struct gm_ids *ids, uint32_t id);

@@ -249,6 +249,59 @@ static void stuck_holder(void **state)
 	assert_int_equal(atomic_load(&s.result), 0);
 }
 
+static int block_in_prepare(void *opaque, const struct gpamap_change *change)
+{
+	struct stuck *s = opaque;
+
+	(void)change;
+	sem_post(&s->inside);
+	wait_for(&s->go_on);
+	return 0;
+}
+
+/* Holds off commits, as an ioctl does that is serialised with them. */
+static void *hold_slots(void *opaque)
+{
+	struct stuck *s = opaque;
+	const struct gpamap_listener_desc desc = {
+		.name = "slow", .opaque = s, .prepare = block_in_prepare};
+	struct gpamap_listener *listener = NULL;
+
+	atomic_store(&s->tid, thread_id());
+	atomic_store(&s->result, gpamap_listener_add(vm.map, &desc, &listener));
+	gpamap_listener_remove(listener);
+	return NULL;
+}
+
+/* Whatever the commit does, it needs the slots for itself. */
+static void stuck_with_the_slots(void **state)
+{
+	struct gpamap_stuck_info info;
+	struct gpamap_txn *txn;
+	struct world world;
+	struct stuck s;
+
+	(void)state;
+	world_take(&vm, &world);
+	begin(&s, hold_slots);
+	wait_for(&s.inside);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 30 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	refused(txn, gpamap_commit(txn, &soon, NULL), -ETIMEDOUT);
+	ok(gpamap_stuck(txn, &info));
+	assert_false(info.is_vcpu);
+	assert_int_equal(info.tid, atomic_load(&s.tid));
+	assert_int_equal(vm_stats(&vm).timeouts, 1);
+	assert_int_equal(vm_stats(&vm).failed, 1);
+	assert_int_equal(vm_stats(&vm).slot_ioctls, 1);
+	sem_post(&s.go_on);
+	join(&s);
+	assert_int_equal(atomic_load(&s.result), 0);
+	world_check(&vm, &world);
+	ok_txn(txn, gpamap_commit(txn, NULL, NULL));
+	vm_check_pages(&vm, 30, 1, B, 0, true);
+}
+
 /* Nothing critical: it does not matter who is inside. */
 static void stuck_does_not_matter(void **state)
 {
@@ -408,6 +461,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(stuck_vcpu_then_abort, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_in_an_access, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_holder, setup, teardown),
+		cmocka_unit_test_setup_teardown(stuck_with_the_slots, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_does_not_matter, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_and_nothing_critical, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_while_undoing, setup, teardown),

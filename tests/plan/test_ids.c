@@ -64,7 +64,10 @@ static void test_reserved_are_left_alone(void **state)
 	must(gm_ids_reserve(&ids, 60, 9));
 	must(gm_ids_reserve(&ids, 1, 2));
 	assert_int_equal(ids.nr_reserved, 12);
+	for (id = 0; id < 200; id++)
+		assert_int_equal(gm_ids_reserved(&ids, id), id <= 2 || (id >= 60 && id <= 68));
 	assert_int_equal(take(&ids), 3);
+	assert_false(gm_ids_reserved(&ids, 3));
 	assert_int_equal(gm_ids_reserve(&ids, 2, 2), -EBUSY);
 	assert_int_equal(ids.nr_reserved, 12);
 	assert_int_equal(gm_ids_reserve(&ids, 69, 2), -ERANGE);

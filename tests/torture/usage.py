@@ -24,7 +24,8 @@ class UsageTest(unittest.TestCase):
                      ("torture", "--vcpus"), ("torture", "--seconds", "-1"),
                      ("torture", "--hazard", "rain"), ("torture", "--edit", "data,split"),
                      ("torture", "--strategy", "naive,"), ("torture", "--memory", "12X"),
-                     ("torture", "--backend", "xen"), ("torture", "more")):
+                     ("torture", "--backend", "xen"), ("torture", "--no-instant"),
+                     ("torture", "--no-instant", "--edit", "mixed"), ("torture", "more")):
             done = run(*args)
             self.assertEqual(done.returncode, 64, args)
             self.assertEqual(done.stdout, "", args)
@@ -57,6 +58,12 @@ class UsageTest(unittest.TestCase):
     def test_nothing_proven(self):
         done = run(*SIM, "--strategy", "naive", "--hazard", "data", "--edit", "hotplug")
         self.assertEqual(done.returncode, 2, done.stdout)
+
+    def test_flag_in_the_result(self):
+        for options, flag in ((("--edit", "instant"), True), (("--edit", "hotplug"), False),
+                              (("--edit", "instant", "--no-instant"), False)):
+            done = run(*SIM, "--strategy", "gpamap", "--hazard", "data", "--json", "-", *options)
+            self.assertEqual(json.loads(done.stdout)["one_instant"], flag, options)
 
     def test_no_kvm(self):
         done = run("torture", "--backend", "kvm", device="/nonexistent")

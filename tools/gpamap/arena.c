@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "guest_image.h"
+#include "look.h"
 
 /* What each page of a window is for:
  *   w  the guest writes it                  r  the guest reads it, protect works on it
@@ -71,6 +72,28 @@ uint64_t arena_window_gpa(const struct arena *a, unsigned window)
 	return RAM_GPA + a->offset + window_offset(window, 0);
 }
 
+uint64_t arena_show_gpa(unsigned page, uint32_t generation)
+{
+	return SHOW_GPA + page * SHOW_DISTANCE + generation % SHOW_PLACES * PAGE;
+}
+
+char *arena_show_hva(const struct arena *a, unsigned page, uint32_t generation)
+{
+	unsigned place = show_numbered(page) ? generation % SHOW_PLACES : 0;
+
+	return a->show + (page * SHOW_PLACES + place) * PAGE;
+}
+
+void arena_number(const struct arena *a, uint32_t generation)
+{
+	for (unsigned i = 0; i < SHOW_PAGES; i++) {
+		uint64_t value = show_numbered(i) ? SHOW_NUMBER + generation : SHOW_MOVED;
+
+		__atomic_store_n((uint64_t *)arena_show_hva(a, i, generation), value,
+				 __ATOMIC_RELEASE);
+	}
+}
+
 static int map_anon(uint64_t size, char **ret)
 {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -113,6 +136,7 @@ static int map_memory(struct arena *a, unsigned vcpus)
 	    (ret = map_anon(a->size, &a->alt)) || (ret = map_anon(a->size, &a->spare)) ||
 	    (ret = map_anon(HOT_COUNT * HOT_SIZE, &a->hot)) ||
 	    (ret = map_anon(a->stable_size, &a->stable)) ||
+	    (ret = map_anon(SHOW_PAGES * SHOW_PLACES * PAGE, &a->show)) ||
 	    (ret = map_arena(a, a->ram + a->offset)))
 		return ret;
 	return map_arena(a, a->alt);
@@ -127,13 +151,14 @@ static void fill_code(uint64_t *page)
 	memcpy(p + CODE_WORD * 8, guest_blob, guest_blob_size);
 	memcpy(p + PAGE - GUEST_BLOB_BEFORE, guest_blob, GUEST_BLOB_BEFORE);
 	memcpy(p, guest_blob + GUEST_BLOB_BEFORE, guest_blob_size - GUEST_BLOB_BEFORE);
+	__builtin___clear_cache((char *)p, (char *)p + PAGE);
 }
 
-/* Page tables: the targets again and again, read-only, present, for the user, accessed. */
+/* Page tables: the targets again and again. */
 static void fill_tables(uint64_t *page)
 {
 	for (unsigned i = 0; i < WORDS; i++)
-		page[i] = (STABLE_GPA + STABLE_TARGETS + i % TARGET_PAGES * PAGE) | 0x25;
+		page[i] = guest_target_entry(STABLE_GPA + STABLE_TARGETS + i % TARGET_PAGES * PAGE);
 }
 
 static void fill_page(const struct arena *a, unsigned window, unsigned page, enum hazard hazard)
@@ -151,10 +176,12 @@ static void fill_page(const struct arena *a, unsigned window, unsigned page, enu
 }
 
 /* pre: memory is mapped. The part of a control block that does not depend on the port. */
-static void fill_ctl(struct arena *a, unsigned vcpu, enum hazard hazard)
+static void fill_ctl(struct arena *a, unsigned vcpu, unsigned vcpus, enum hazard hazard)
 {
 	struct guest_ctl *c = arena_ctl(a, vcpu);
 
+	c->shows = a->state.generation != 0;
+	c->peer = ((vcpu + 1) % vcpus - (uint64_t)vcpu) * STABLE_VCPU_SIZE;
 	c->hazard = hazard;
 	c->tag = UINT64_C(0x5a00000000000000) + ((uint64_t)vcpu << 48);
 	c->kind[WINDOW_PAGES] = PAGE_GAP;
@@ -170,7 +197,7 @@ static void fill_ctl(struct arena *a, unsigned vcpu, enum hazard hazard)
 }
 
 int arena_init(struct arena *a, unsigned windows, unsigned vcpus, uint64_t memory,
-	       enum hazard hazard)
+	       enum hazard hazard, bool shows)
 {
 	int ret;
 
@@ -189,8 +216,10 @@ int arena_init(struct arena *a, unsigned windows, unsigned vcpus, uint64_t memor
 		arena_destroy(a);
 		return ret;
 	}
+	a->state.generation = shows;
+	arena_number(a, a->state.generation);
 	for (unsigned i = 0; i < vcpus; i++)
-		fill_ctl(a, i, hazard);
+		fill_ctl(a, i, vcpus, hazard);
 	for (unsigned i = 0; i < TARGET_PAGES; i++)
 		*(uint64_t *)(a->stable + STABLE_TARGETS + i * PAGE) = TARGET_VALUE + i;
 	for (unsigned w = 0; w < windows; w++)
@@ -212,6 +241,7 @@ void arena_destroy(struct arena *a)
 	unmap(a->spare, a->size);
 	unmap(a->hot, HOT_COUNT * HOT_SIZE);
 	unmap(a->stable, a->stable_size);
+	unmap(a->show, SHOW_PAGES * SHOW_PLACES * PAGE);
 	if (a->memfd >= 0)
 		close(a->memfd);
 	free(a->state.win);
@@ -221,7 +251,7 @@ void arena_destroy(struct arena *a)
 
 size_t arena_max_segs(const struct arena *a)
 {
-	return a->size / PAGE + HOT_COUNT + 3;
+	return a->size / PAGE + HOT_COUNT + SHOW_PAGES + 3;
 }
 
 static unsigned index_of(const uint8_t *pages, unsigned count, unsigned page)
@@ -282,10 +312,19 @@ static size_t append(struct seg *segs, size_t n, const struct seg *s)
 
 size_t arena_flat(const struct arena *a, struct seg *segs)
 {
-	struct seg s = {.gpa = RAM_GPA, .size = a->offset, .hva = a->ram, .log = a->state.log};
 	uint64_t used = (uint64_t)a->windows * WINDOW_PAGES * PAGE, rest = a->offset + used;
-	size_t n = append(segs, 0, &s);
+	uint32_t generation = a->state.generation;
+	struct seg s;
+	size_t n = 0;
 
+	for (unsigned i = 0; generation && i < SHOW_PAGES; i++) {
+		s = (struct seg){.gpa = arena_show_gpa(i, generation),
+				 .size = PAGE,
+				 .hva = arena_show_hva(a, i, generation)};
+		n = append(segs, n, &s);
+	}
+	s = (struct seg){.gpa = RAM_GPA, .size = a->offset, .hva = a->ram, .log = a->state.log};
+	n = append(segs, n, &s);
 	for (unsigned i = 0; i < a->windows * WINDOW_PAGES; i++) {
 		uint64_t at = a->offset + i * PAGE;
 

@@ -3,6 +3,7 @@
  * The guest's memory and the state of its map, as edits change it.
  *
  *     STABLE_GPA   code, stacks, control blocks, page tables: a slot of its own that no edit touches
+ *     SHOW_GPA     in the edit `instant` only: pages on show, see look.h
  *     RAM_GPA      main memory; at its end the arena: a window of WINDOW_PAGES pages for each vCPU
  *     behind it    the tail, up to TAIL_PAGES, which comes and goes
  *     hot_gpa      memory that is plugged and unplugged, and that the guest never touches
@@ -23,14 +24,20 @@
 #define ARENA_ALIGN UINT64_C(0x200000)
 
 #define STABLE_GPA UINT64_C(0)
+/* Of the first page on show, and from one to the next. */
+#define SHOW_GPA UINT64_C(0x20000000)
+#define SHOW_DISTANCE UINT64_C(0x10000000)
+/* No memory: a store to the first ends a run, one to the second is the death of a guest that caught its own
+ * fault. */
 #define DOORBELL_GPA UINT64_C(0xd0000000)
+#define DEATH_GPA (DOORBELL_GPA + PAGE)
 #define RAM_GPA UINT64_C(0x100000000)
 #define TAIL_PAGES 64u
 #define HOT_COUNT 4u
 #define HOT_SIZE UINT64_C(0x200000)
 
 /* In stable memory, by offset. Page 0 traps: a lost return address often leads there. */
-#define STABLE_GDT 0x1000u
+#define STABLE_ARCH 0x1000u /* the architecture's own, up to the code */
 #define STABLE_CODE 0x10000u
 #define STABLE_CODE_SIZE 0x10000u
 #define STABLE_TARGETS 0x40000u
@@ -67,7 +74,8 @@ struct window_state {
 
 struct map_state {
 	struct window_state *win;
-	uint32_t tail; /* pages */
+	uint32_t tail;	     /* pages */
+	uint32_t generation; /* on show; 0: nothing is */
 	bool log;
 	bool hot[HOT_COUNT];
 };
@@ -82,15 +90,17 @@ struct arena {
 	char *alt;   /* the arena once more */
 	char *spare; /* as large as the arena: what GAP_OTHER shows */
 	char *hot;   /* HOT_COUNT * HOT_SIZE */
+	char *show;  /* the places of the pages on show */
 	char *stable;
 	uint64_t stable_size;
 	int memfd;
 	struct map_state state;
 };
 
-/* Make the memory for @windows windows and @vcpus vCPUs; fill it for @hazard. 0 or -errno. */
+/* Make the memory for @windows windows and @vcpus vCPUs; fill it for @hazard. With @shows there are pages
+ * on show, of generation 1. 0 or -errno. */
 int arena_init(struct arena *a, unsigned windows, unsigned vcpus, uint64_t memory,
-	       enum hazard hazard);
+	       enum hazard hazard, bool shows);
 void arena_destroy(struct arena *a);
 
 /* The smallest main memory for so many vCPUs. */
@@ -103,6 +113,12 @@ uint64_t arena_window_gpa(const struct arena *a, unsigned window);
 enum page_kind arena_page_kind(unsigned page);
 /* Pages that show the same memory have the same id, which is that of the first one. */
 unsigned arena_page_id(unsigned page);
+
+/* Where a page on show is in a generation, for the guest and in the host. */
+uint64_t arena_show_gpa(unsigned page, uint32_t generation);
+char *arena_show_hva(const struct arena *a, unsigned page, uint32_t generation);
+/* Write the numbers of a generation, whose places are empty. */
+void arena_number(const struct arena *a, uint32_t generation);
 
 /* A piece of the flat map as a program that keeps no pieces would have it. */
 struct seg {

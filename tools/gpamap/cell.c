@@ -28,6 +28,8 @@ static int do_commit(struct run *r, struct result *res, struct tally *t)
 	/* What is not fetched before logging ends is forgotten. */
 	if (changes[0].kind == CHANGE_LOG && logged)
 		ret = dirty_check(r);
+	if (changes[0].kind == CHANGE_SHOW)
+		arena_number(&r->arena, changes[0].value);
 	if (!ret)
 		ret = r->strategy->apply(r, changes, n, &applied);
 	if (ret)
@@ -141,12 +143,14 @@ int cell_run(const struct options *o, const struct port *port, double seconds, s
 		.hazard = cell->hazard,
 		.vcpus = o->vcpus,
 		.max_slots = o->max_slots,
+		.one_instant = options_one_instant(o),
 	};
 	/* The locked hazard is about one window that all vCPUs share. */
 	unsigned windows = cell->hazard == HAZARD_LOCKED ? 1 : o->vcpus;
 	/* Same edits for each strategy, others in each cell. */
 	uint64_t seed = o->seed + UINT64_C(0x100000001) * (cell->hazard * MODE_COUNT + cell->mode);
-	int ret = arena_init(&r.arena, windows, o->vcpus, o->memory, cell->hazard);
+	int ret = arena_init(&r.arena, windows, o->vcpus, o->memory, cell->hazard,
+			     o->edit == EDIT_INSTANT);
 
 	if (!ret) {
 		editor_init(&r.editor, o->edit, &r.arena, seed);

@@ -117,10 +117,18 @@ static unsigned edit_dirtylog(struct editor *e, struct change *out)
 	return 1;
 }
 
+static unsigned edit_instant(struct editor *e, struct change *out)
+{
+	out[0] = (struct change){CHANGE_SHOW, 0, 0, e->arena->state.generation + 1};
+	return 1;
+}
+
 static unsigned (*const makers[])(struct editor *e, struct change *out) = {
-	[EDIT_SPLIT] = edit_split,	 [EDIT_MERGE] = edit_merge,	[EDIT_RESIZE] = edit_resize,
-	[EDIT_PROTECT] = edit_protect,	 [EDIT_MOVE] = edit_move,	[EDIT_REBACK] = edit_reback,
+	[EDIT_SPLIT] = edit_split,	 [EDIT_MERGE] = edit_merge,
+	[EDIT_RESIZE] = edit_resize,	 [EDIT_PROTECT] = edit_protect,
+	[EDIT_MOVE] = edit_move,	 [EDIT_REBACK] = edit_reback,
 	[EDIT_DIRTYLOG] = edit_dirtylog, [EDIT_HOTPLUG] = edit_hotplug,
+	[EDIT_INSTANT] = edit_instant,
 };
 
 unsigned editor_next(struct editor *e, struct change *changes)
@@ -157,6 +165,9 @@ void change_apply(struct map_state *s, const struct change *c)
 		break;
 	case CHANGE_HOT:
 		s->hot[c->index] = c->value;
+		break;
+	case CHANGE_SHOW:
+		s->generation = c->value;
 		break;
 	}
 }

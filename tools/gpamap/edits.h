@@ -14,7 +14,10 @@ enum edit {
 	EDIT_REBACK,
 	EDIT_DIRTYLOG,
 	EDIT_HOTPLUG,
-	EDIT_MIXED,
+	EDIT_MIXED, /* all of the above, in turns */
+	/* Not one of them: its commits have a flag that others don't need, and its guests take exits that
+	 * elsewhere are violations. */
+	EDIT_INSTANT,
 	EDIT_COUNT,
 };
 
@@ -26,6 +29,7 @@ enum change_kind {
 	CHANGE_TAIL,	 /* main memory ends @value pages behind the arena */
 	CHANGE_LOG,	 /* dirty logging: @value */
 	CHANGE_HOT,	 /* hot memory @index: @value */
+	CHANGE_SHOW,	 /* the generation @value on show */
 };
 
 /* One change; a commit may have several. */

@@ -5,7 +5,9 @@
  * The build gives it flags that see to that (general registers only, nothing instrumented).
  */
 #include "guest.h"
+#include "guest_arch.h"
 #include "guest_image.h"
+#include "look.h"
 
 #define GUEST __attribute__((section("guest_text")))
 
@@ -53,23 +55,13 @@ static GUEST void data_step(struct guest_ctl *c, uint64_t page)
 		wrong(c, page, got);
 }
 
-static GUEST void rep_stos(volatile uint64_t *to, uint64_t value, uint64_t count)
-{
-	__asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
-}
-
-static GUEST void rep_movs(volatile uint64_t *to, const volatile uint64_t *from, uint64_t count)
-{
-	__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-}
-
 /* Copy @count words from the window and compare each with @want. */
 static GUEST void string_check(struct guest_ctl *c, uint64_t page, const volatile uint64_t *from,
 			       uint64_t count, uint64_t want)
 {
 	volatile uint64_t *bounce = c->bounce;
 
-	rep_movs(bounce, from, count);
+	guest_copy(bounce, from, count);
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t got = bounce[i];
 
@@ -94,13 +86,13 @@ static GUEST void string_step(struct guest_ctl *c, uint64_t page)
 	volatile uint64_t *to = page_word(c, page, WORDS - HEAD_WORDS);
 	uint64_t value = next_value(c);
 
-	rep_stos(to, value, count);
+	guest_fill(to, value, count);
 	note_boundary(c, page, cross, value);
 	string_check(c, page, to, count, value);
 
 	value = next_value(c);
-	rep_stos(c->bounce, value, count);
-	rep_movs(to, c->bounce, count);
+	guest_fill(c->bounce, value, count);
+	guest_copy(to, c->bounce, count);
 	note_boundary(c, page, cross, value);
 	string_check(c, page, to, count, value);
 }
@@ -109,9 +101,8 @@ static GUEST void locked_step(struct guest_ctl *c, uint64_t page)
 {
 	volatile uint64_t *word = page_word(c, page, COUNT_WORD);
 	uint64_t *last = &c->last[c->id[page]];
-	uint64_t old = 1;
+	uint64_t old = guest_fetch_add(word);
 
-	__asm__ volatile("lock xaddq %0, %1" : "+r"(old), "+m"(*word) : : "memory");
 	c->count[c->id[page]]++;
 	/* Others add, too, but nobody ever takes away. */
 	if (old < *last || old >> 48)
@@ -189,6 +180,16 @@ static GUEST void step(struct guest_ctl *c, uint64_t page)
 		stack_step(c, page);
 }
 
+static GUEST void look(struct guest_ctl *c)
+{
+	uint64_t got;
+
+	look_begin(c);
+	do
+		got = guest_load(look_at(c));
+	while (look_take(c, got));
+}
+
 GUEST void guest_entry(struct guest_ctl *c)
 {
 	for (;;) {
@@ -199,8 +200,10 @@ GUEST void guest_entry(struct guest_ctl *c)
 			if (c->kind[page] == PAGE_GAP)
 				continue;
 			step(c, page);
+			if (c->shows)
+				look(c);
 			(*(volatile uint64_t *)&c->ops)++;
 		}
-		*(volatile uint32_t *)c->doorbell = 1;
+		guest_store32(c->doorbell, 1);
 	}
 }

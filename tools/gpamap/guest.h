@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What host and guest agree on: the control block of a vCPU, and what stands where in the pages of its
- * window. The guest's code is in guest.c and guest_asm.S; sim_guest.c does the same on the simulated VM.
+ * window. The guest's code is in guest.c and what guest_arch.h chooses; sim_guest.c does the same on the
+ * simulated VM.
  */
 #ifndef TORTURE_GUEST_H
 #define TORTURE_GUEST_H
@@ -44,9 +45,29 @@ enum page_kind {
 #define TARGET_PAGES 16u
 /* Page-table entries that one step walks through. */
 #define WALKS_PER_STEP 8u
+/* Pages that are on show in the edit `instant`, and the places of each; see look.h. */
+#define SHOW_PAGES 8u
+#define SHOW_PLACES 4u
+#define SHOW_ABSENT UINT64_MAX
+#define SHOW_MOVED UINT64_C(0x6d6f766564706167)
+#define SHOW_NUMBER UINT64_C(0x6e75000000000000) /* plus the generation */
 /* What guest_blob computes with. */
 #define BLOB_KEY UINT64_C(0x9e3779b97f4a7c15)
 #define BLOB_ROUNDS 8u
+
+enum look_stage { LOOK_FIRST, LOOK_BETWEEN, LOOK_AGAIN };
+
+/* A guest's look at two of the pages on show. */
+struct look {
+	uint64_t count;	     /* of looks begun */
+	uint64_t floor;	     /* a generation that this vCPU or its peer had seen before */
+	uint64_t generation; /* that the first page shows, or may show */
+	uint64_t between;    /* what was read from the other page */
+	uint32_t stage;	     /* enum look_stage */
+	uint32_t page;
+	uint32_t other;
+	uint32_t ahead; /* look for the other page at its next place */
+};
 
 /*
  * One for each vCPU, in memory that no edit touches. The guest alone writes the second half.
@@ -62,6 +83,9 @@ struct guest_ctl {
 	uint64_t walk;	   /* where the page tables in the window map the targets */
 	uint64_t doorbell; /* no memory: a store ends the run */
 	uint64_t tag;
+	uint64_t shows;		   /* are there pages on show? */
+	uint64_t show[SHOW_PAGES]; /* where the first place of each is, as the guest addresses it */
+	uint64_t peer;		   /* from this control block to another vCPU's, in bytes */
 	uint8_t kind[WINDOW_PAGES + 1]; /* enum page_kind; the last is a PAGE_GAP */
 	uint8_t id[WINDOW_PAGES];	/* pages that show the same memory have the same id */
 
@@ -80,6 +104,10 @@ struct guest_ctl {
 	uint64_t bounce[2 * HEAD_WORDS];
 	uint64_t bad_read; /* the last wrong one, for whoever looks into it */
 	uint64_t bad_page;
+	struct look look;
+	uint64_t seen;	/* the newest generation seen; others read it */
+	uint64_t looks; /* that told something */
+	uint64_t mixes; /* of generations */
 };
 
 /* What a call of guest_blob returns. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "guest.h"
+#include "guest_arch.h"
 
 /* The section of all guest code; the linker makes these symbols. */
 extern const uint8_t __start_guest_text[] __attribute__((visibility("hidden")));
@@ -19,9 +20,8 @@ __attribute__((visibility("hidden"))) void guest_entry(struct guest_ctl *c);
 __attribute__((visibility("hidden"))) uint64_t guest_stack_op(volatile uint64_t *top,
 							      uint64_t value);
 
-/* Code that the fetch hazard calls in the window; see guest_blob_result(). An instruction of it lies
- * across GUEST_BLOB_BEFORE bytes from its begin. */
-#define GUEST_BLOB_BEFORE 8u
+/* Code that the fetch hazard calls in the window; see guest_blob_result(). It may be copied anywhere, in two
+ * parts around the end of a page, too. */
 extern const uint8_t guest_blob[] __attribute__((visibility("hidden")));
 extern const uint32_t guest_blob_size __attribute__((visibility("hidden")));
 

@@ -15,12 +15,13 @@ static int set_tally(json_t *o, const struct tally *t)
 {
 	int bad = set_count(o, "commits", t->commits) | set_count(o, "guest_ops", t->guest_ops) |
 		  set_count(o, "spurious_exits", t->spurious_exits) |
+		  set_count(o, "expected_exits", t->expected_exits) |
 		  set_count(o, "internal_errors", t->internal_errors) |
 		  set_count(o, "shutdowns", t->shutdowns) |
 		  set_count(o, "lost_stores", t->lost_stores) |
 		  set_count(o, "wrong_reads", t->wrong_reads) |
-		  set_count(o, "lost_dirty", t->lost_dirty) |
-		  set_count(o, "gate_shut", t->gate_shut) |
+		  set_count(o, "lost_dirty", t->lost_dirty) | set_count(o, "looks", t->looks) |
+		  set_count(o, "mixes", t->mixes) | set_count(o, "gate_shut", t->gate_shut) |
 		  set_count(o, "slot_ioctls", t->slot_ioctls) |
 		  set_count(o, "failed_commits", t->failed);
 
@@ -91,10 +92,10 @@ static json_t *report_object(const struct report *r)
 			return NULL;
 		}
 	}
-	return json_pack("{s:s, s:s, s:I, s:I, s:f, s:s, s:o}", "backend", r->port->name, "edit",
-			 edit_names[opt->edit], "seed", (json_int_t)opt->seed, "memory",
-			 (json_int_t)opt->memory, "seconds", opt->seconds, "verdict",
-			 verdicts[r->verdict], "runs", runs);
+	return json_pack("{s:s, s:s, s:b, s:I, s:I, s:f, s:s, s:o}", "backend", r->port->name,
+			 "edit", edit_names[opt->edit], "one_instant", options_one_instant(opt),
+			 "seed", (json_int_t)opt->seed, "memory", (json_int_t)opt->memory,
+			 "seconds", opt->seconds, "verdict", verdicts[r->verdict], "runs", runs);
 }
 
 int report_json(const struct report *r, FILE *f)

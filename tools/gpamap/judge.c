@@ -60,7 +60,10 @@ static void judge_vcpu(const struct run *r, const struct runner *u, struct tally
 	t->guest_ops += c->ops;
 	t->wrong_reads += c->wrong;
 	t->lost_stores += c->lost;
+	t->looks += c->looks;
+	t->mixes += c->mixes;
 	t->spurious_exits += u->spurious;
+	t->expected_exits += u->expected;
 	t->internal_errors += u->errors;
 	t->shutdowns += u->shutdowns;
 	if (!u->rang) {
@@ -110,7 +113,7 @@ void judge_reset(struct run *r, unsigned vcpu)
 bool tally_violated(const struct tally *t)
 {
 	return t->failed || t->spurious_exits || t->internal_errors || t->lost_stores ||
-	       t->wrong_reads || t->lost_dirty;
+	       t->wrong_reads || t->lost_dirty || t->mixes;
 }
 
 void tally_add(struct tally *to, const struct tally *t)
@@ -119,11 +122,14 @@ void tally_add(struct tally *to, const struct tally *t)
 	to->failed += t->failed;
 	to->guest_ops += t->guest_ops;
 	to->spurious_exits += t->spurious_exits;
+	to->expected_exits += t->expected_exits;
 	to->internal_errors += t->internal_errors;
 	to->shutdowns += t->shutdowns;
 	to->lost_stores += t->lost_stores;
 	to->wrong_reads += t->wrong_reads;
 	to->lost_dirty += t->lost_dirty;
+	to->looks += t->looks;
+	to->mixes += t->mixes;
 	to->gate_shut += t->gate_shut;
 	to->slot_ioctls += t->slot_ioctls;
 	to->seconds += t->seconds;

@@ -12,20 +12,12 @@
 #include "kvm_boot.h"
 #include "port.h"
 
-#define CPUID_ENTRIES 256u
-
-struct kvm_vcpu {
-	int fd;
-	struct kvm_run *run;
-};
-
 struct port_vm {
 	int kvm_fd;
 	int fd;
 	size_t run_size;
-	enum mode mode;
 	unsigned vcpus;
-	struct kvm_vcpu vcpu[];
+	struct boot_vcpu vcpu[];
 };
 
 const char *port_kvm_device(void)
@@ -80,27 +72,10 @@ static int kvm_get_dirty(struct port_vm *vm, uint32_t id, uint64_t *bitmap)
 	return ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) ? -errno : 0;
 }
 
-static int set_cpuid(struct port_vm *vm, int vcpu_fd)
+static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i, enum mode mode)
 {
-	struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + CPUID_ENTRIES * sizeof(cpuid->entries[0]));
-	int ret = 0;
-
-	if (!cpuid)
-		return -ENOMEM;
-	cpuid->nent = CPUID_ENTRIES;
-	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) ||
-	    ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid))
-		ret = -errno;
-	free(cpuid);
-	return ret;
-}
-
-static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i)
-{
-	struct kvm_vcpu *v = &vm->vcpu[i];
+	struct boot_vcpu *v = &vm->vcpu[i];
 	void *run;
-	int ret;
 
 	v->fd = ioctl(vm->fd, KVM_CREATE_VCPU, i);
 	if (v->fd < 0)
@@ -109,11 +84,12 @@ static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i)
 	if (run == MAP_FAILED)
 		return -errno;
 	v->run = run;
-	ret = set_cpuid(vm, v->fd);
-	if (ret)
-		return ret;
-	kvm_boot_tables(a, i);
-	return kvm_boot_registers(v->fd, i, vm->mode);
+	v->kvm_fd = vm->kvm_fd;
+	v->vm_fd = vm->fd;
+	v->index = i;
+	v->mode = mode;
+	kvm_boot_tables(a, i, mode);
+	return arch_vcpu_new(v);
 }
 
 static void kvm_vm_free(struct port_vm *vm)
@@ -144,8 +120,8 @@ static int vm_open(struct port_vm *vm)
 	if (size < 0)
 		return -errno;
 	vm->run_size = (size_t)size;
-	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
-	return vm->fd < 0 ? -errno : 0;
+	vm->fd = arch_vm_new(vm->kvm_fd);
+	return vm->fd < 0 ? vm->fd : 0;
 }
 
 static int kvm_vm_new(const struct arena *a, unsigned vcpus, enum mode mode, struct port_vm **ret)
@@ -159,14 +135,13 @@ static int kvm_vm_new(const struct arena *a, unsigned vcpus, enum mode mode, str
 		return -ENOMEM;
 	vm->kvm_fd = -1;
 	vm->fd = -1;
-	vm->mode = mode;
 	vm->vcpus = vcpus;
 	for (unsigned i = 0; i < vcpus; i++)
 		vm->vcpu[i].fd = -1;
 	if (!(err = vm_open(vm)) && !(err = kvm_boot_memory(a)))
 		err = kvm_set_slot(vm, &stable);
 	for (unsigned i = 0; !err && i < vcpus; i++)
-		err = vcpu_init(vm, a, i);
+		err = vcpu_init(vm, a, i, mode);
 	if (err) {
 		kvm_vm_free(vm);
 		return err;
@@ -193,7 +168,7 @@ static int kvm_run_vcpu(struct port_vm *vm, unsigned vcpu)
 
 static int kvm_reset(struct port_vm *vm, unsigned vcpu)
 {
-	return kvm_boot_registers(vm->vcpu[vcpu].fd, vcpu, vm->mode);
+	return arch_vcpu_again(&vm->vcpu[vcpu]);
 }
 
 static struct kvm_run *kvm_kvm_run(struct port_vm *vm, unsigned vcpu)

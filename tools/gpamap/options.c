@@ -18,7 +18,7 @@ const char *const strategy_names[] = {"naive", "inhibit", "gpamap"};
 const char *const hazard_names[] = {"data", "string", "locked", "stack", "fetch", "pagetable"};
 const char *const mode_names[] = {"supervisor", "user"};
 const char *const edit_names[] = {"split",  "merge",	"resize",  "protect", "move",
-				  "reback", "dirtylog", "hotplug", "mixed"};
+				  "reback", "dirtylog", "hotplug", "mixed",   "instant"};
 static const char *const backend_names[] = {"auto", "kvm", "sim"};
 
 const char options_help[] =
@@ -34,8 +34,12 @@ const char options_help[] =
 	"  --hazard LIST     all, or some of data,string,locked,stack,fetch,pagetable; default "
 	"all\n"
 	"  --mode LIST       both, or one of supervisor,user; default both\n"
-	"  --edit NAME       split, merge, resize, protect, move, reback, dirtylog, hotplug or\n"
-	"                    mixed; default mixed\n"
+	"  --edit NAME       split, merge, resize, protect, move, reback, dirtylog, hotplug,\n"
+	"                    mixed (all of these) or instant (pages far apart change at once, and\n"
+	"                    guests look for mixes of old and new); default mixed\n"
+	"  --no-instant      of the edit instant: gpamap commits without "
+	"GPAMAP_COMMIT_ONE_INSTANT,\n"
+	"                    and so has to show mixes; exit status 1\n"
 	"  --memory SIZE     of the guest, with suffix K, M, G or T; address space only, hardly "
 	"any\n"
 	"                    is touched; default 256M\n"
@@ -197,6 +201,7 @@ enum {
 	OPT_HAZARD,
 	OPT_MODE,
 	OPT_EDIT,
+	OPT_NO_INSTANT,
 	OPT_MEMORY,
 	OPT_MAX_SLOTS,
 	OPT_SEED,
@@ -229,6 +234,9 @@ static bool parse_one(struct options *o, int option, const char *arg)
 			return false;
 		o->edit = (enum edit)value;
 		return true;
+	case OPT_NO_INSTANT:
+		o->no_instant = true;
+		return true;
 	case OPT_MEMORY:
 		return parse_memory(arg, &o->memory);
 	case OPT_MAX_SLOTS:
@@ -247,6 +255,10 @@ static bool check_together(const struct options *o)
 		fprintf(stderr,
 			"gpamap torture: --memory: with %u vCPUs it takes at least %" PRIu64 "M\n",
 			o->vcpus, arena_min_memory(o->vcpus) >> 20);
+		return false;
+	}
+	if (o->no_instant && o->edit != EDIT_INSTANT) {
+		fputs("gpamap torture: --no-instant: it is for --edit instant\n", stderr);
 		return false;
 	}
 	return true;
@@ -274,6 +286,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 		{"hazard", required_argument, NULL, OPT_HAZARD},
 		{"mode", required_argument, NULL, OPT_MODE},
 		{"edit", required_argument, NULL, OPT_EDIT},
+		{"no-instant", no_argument, NULL, OPT_NO_INSTANT},
 		{"memory", required_argument, NULL, OPT_MEMORY},
 		{"max-slots", required_argument, NULL, OPT_MAX_SLOTS},
 		{"seed", required_argument, NULL, OPT_SEED},

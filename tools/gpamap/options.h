@@ -21,6 +21,7 @@ struct options {
 	unsigned hazards;
 	unsigned modes;
 	enum edit edit;
+	bool no_instant; /* see options_one_instant() */
 	uint64_t seed;
 	uint64_t memory;
 	uint32_t max_slots; /* for gpamap; 0: as many as there are */
@@ -34,6 +35,11 @@ extern const char *const edit_names[EDIT_COUNT];
 
 /* Read the arguments after `torture`. False: they are wrong, and the reason is on stderr. */
 bool options_parse(struct options *o, int argc, char **argv);
+/* Does gpamap commit with GPAMAP_COMMIT_ONE_INSTANT? */
+static inline bool options_one_instant(const struct options *o)
+{
+	return o->edit == EDIT_INSTANT && !o->no_instant;
+}
 /* What `gpamap --help` says of them. */
 extern const char options_help[];
 

@@ -20,8 +20,8 @@ static void print_result(FILE *f, const struct result *res)
 	fprintf(f, "%-8s %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %11.0f %9" PRIu64 " %7" PRIu64,
 		res->strategy->name, t->commits, t->gate_shut, t->slot_ioctls,
 		(double)t->guest_ops / t->seconds, t->spurious_exits, t->internal_errors);
-	fprintf(f, " %7" PRIu64 " %7" PRIu64 " %7" PRIu64, t->lost_stores, t->wrong_reads,
-		t->lost_dirty);
+	fprintf(f, " %7" PRIu64 " %7" PRIu64 " %7" PRIu64 " %7" PRIu64, t->lost_stores,
+		t->wrong_reads, t->lost_dirty, t->mixes);
 	print_quantile(f, res, 0.5);
 	print_quantile(f, res, 0.99);
 	print_quantile(f, res, 1);
@@ -30,11 +30,11 @@ static void print_result(FILE *f, const struct result *res)
 
 static void print_totals(FILE *f, const struct report *r)
 {
-	fprintf(f, "%-8s %8s %8s %8s %11s %9s %7s %7s %7s %7s %26s\n", "", "", "gate", "slot",
-		"guest", "spurious", "vCPU", "lost", "wrong", "lost", "blackout, us");
-	fprintf(f, "%-8s %8s %8s %8s %11s %9s %7s %7s %7s %7s %8s %8s %8s\n", "strategy", "commits",
-		"shut", "ioctls", "ops/s", "exits", "deaths", "stores", "reads", "dirty", "p50",
-		"p99", "max");
+	fprintf(f, "%-8s %8s %8s %8s %11s %9s %7s %7s %7s %7s %7s %26s\n", "", "", "gate", "slot",
+		"guest", "spurious", "vCPU", "lost", "wrong", "lost", "", "blackout, us");
+	fprintf(f, "%-8s %8s %8s %8s %11s %9s %7s %7s %7s %7s %7s %8s %8s %8s\n", "strategy",
+		"commits", "shut", "ioctls", "ops/s", "exits", "deaths", "stores", "reads", "dirty",
+		"mixes", "p50", "p99", "max");
 	for (unsigned i = 0; i < r->results; i++)
 		print_result(f, &r->result[i]);
 }
@@ -44,7 +44,7 @@ static void print_cells(FILE *f, const struct report *r)
 {
 	const struct result *first = &r->result[0];
 
-	fprintf(f, "\nspurious exits / vCPU deaths / lost and wrong\n%-10s %-10s", "hazard",
+	fprintf(f, "\nspurious exits / vCPU deaths / lost, wrong and mixed\n%-10s %-10s", "hazard",
 		"mode");
 	for (unsigned i = 0; i < r->results; i++)
 		fprintf(f, " %24s", r->result[i].strategy->name);
@@ -58,11 +58,20 @@ static void print_cells(FILE *f, const struct report *r)
 
 			snprintf(text, sizeof(text), "%" PRIu64 " / %" PRIu64 " / %" PRIu64,
 				 t->spurious_exits, t->internal_errors,
-				 t->lost_stores + t->wrong_reads + t->lost_dirty);
+				 t->lost_stores + t->wrong_reads + t->lost_dirty + t->mixes);
 			fprintf(f, " %24s", text);
 		}
 		fputc('\n', f);
 	}
+}
+
+/* How often guests compared pages on show, so how much it says that there were no mixes. */
+static void print_looks(FILE *f, const struct report *r)
+{
+	fprintf(f, "\n%-21s", "pages compared");
+	for (unsigned i = 0; i < r->results; i++)
+		fprintf(f, " %24" PRIu64, r->result[i].total.looks);
+	fputc('\n', f);
 }
 
 static const char *verdict_text(const struct report *r)
@@ -91,6 +100,8 @@ void report_table(const struct report *r, FILE *f)
 		r->port->name, o->vcpus, o->memory >> 20, edit_names[o->edit], o->seed, o->seconds);
 	print_totals(f, r);
 	print_cells(f, r);
+	if (o->edit == EDIT_INSTANT)
+		print_looks(f, r);
 	for (unsigned i = 0; i < r->results; i++) {
 		const struct result *res = &r->result[i];
 

@@ -52,11 +52,14 @@ struct tally {
 	uint64_t failed; /* commits that failed */
 	uint64_t guest_ops;
 	uint64_t spurious_exits;
+	uint64_t expected_exits;  /* looks at places on show that are empty */
 	uint64_t internal_errors; /* shutdowns included */
 	uint64_t shutdowns;
 	uint64_t lost_stores;
 	uint64_t wrong_reads;
 	uint64_t lost_dirty;
+	uint64_t looks; /* at two pages on show */
+	uint64_t mixes; /* of generations that they have found */
 	uint64_t gate_shut;
 	uint64_t slot_ioctls;
 	double seconds;
@@ -74,6 +77,7 @@ struct runner {
 	int error; /* why it gave up, or 0 */
 	/* The thread's own until it is done. */
 	uint64_t spurious;
+	uint64_t expected;
 	uint64_t errors;
 	uint64_t shutdowns;
 };
@@ -100,6 +104,7 @@ struct run {
 	enum hazard hazard;
 	unsigned vcpus;
 	uint32_t max_slots; /* for gpamap; 0: no limit */
+	bool one_instant;   /* gpamap commits with GPAMAP_COMMIT_ONE_INSTANT */
 	struct arena arena;
 	struct port_vm *vm;
 	void *state; /* the strategy's */

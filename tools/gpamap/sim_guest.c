@@ -5,11 +5,11 @@
  */
 #include "sim_guest.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "arena.h"
 #include "guest_image.h"
+#include "look.h"
 
 /* How deep the stack hazard pushes. */
 #define STACK_WORDS 11u
@@ -49,6 +49,10 @@ static void finish(struct sim_guest *g)
 {
 	g->phase = 0;
 	__atomic_store_n(&g->ctl->ops, g->ctl->ops + 1, __ATOMIC_RELAXED);
+	if (!g->ctl->shows)
+		return;
+	look_begin(g->ctl);
+	g->looking = true;
 }
 
 static void next_phase(struct sim_guest *g)
@@ -239,6 +243,16 @@ static int begin_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
 	return 0;
 }
 
+static int look_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
+{
+	uint64_t got;
+	int ret = gpamap_sim_load(v, look_at(g->ctl), &got, sizeof(got));
+
+	if (!ret)
+		g->looking = look_take(g->ctl, got);
+	return ret;
+}
+
 int sim_guest_step(struct gpamap_sim_vcpu *v, void *opaque)
 {
 	static int (*const steps[])(struct gpamap_sim_vcpu *, struct sim_guest *) = {
@@ -248,5 +262,7 @@ int sim_guest_step(struct gpamap_sim_vcpu *v, void *opaque)
 	};
 	struct sim_guest *g = opaque;
 
+	if (g->looking)
+		return look_step(v, g);
 	return g->phase ? steps[g->ctl->hazard](v, g) : begin_step(v, g);
 }

@@ -3,6 +3,8 @@
 #ifndef TORTURE_SIM_GUEST_H
 #define TORTURE_SIM_GUEST_H
 
+#include <stdbool.h>
+
 #include "gpamap-sim.h"
 #include "guest.h"
 
@@ -12,6 +14,7 @@ struct sim_guest {
 	uint64_t value; /* that is being stored, or was */
 	unsigned phase; /* 0: between two pages */
 	unsigned word;	/* within a phase */
+	bool looking;	/* at the pages on show */
 };
 
 void sim_guest_init(struct sim_guest *g, struct guest_ctl *ctl);

@@ -55,6 +55,8 @@ static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i, enum
 
 	c->window = arena_window_gpa(a, i % a->windows);
 	c->doorbell = DOORBELL_GPA;
+	for (unsigned p = 0; p < SHOW_PAGES; p++)
+		c->show[p] = arena_show_gpa(p, 0);
 	sim_guest_init(&v->guest, c);
 	return gpamap_sim_vcpu_new(vm->sim, i, mode == MODE_SUPERVISOR ? GPAMAP_SIM_EMULATED : 0,
 				   sim_guest_step, &v->guest, &v->vcpu);

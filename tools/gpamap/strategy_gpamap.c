@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "look.h"
 #include "run.h"
 
 /* With many more vCPUs than processors it takes long until all are out. A guest that hangs is found by the
@@ -23,6 +24,7 @@ struct gpamap_state {
 	struct gpamap *map;
 	struct gpamap_region *ram;
 	struct gpamap_region *hot[HOT_COUNT];
+	struct gpamap_region *show[SHOW_PAGES]; /* those that are not numbered */
 	struct gpamap_window *win;
 	struct gpamap_vcpu **vcpu;
 	uint64_t first_ioctls; /* what start took */
@@ -80,6 +82,10 @@ static int new_regions(struct run *r, struct gpamap_state *g)
 		ret = new_ram(g, "hot", HOT_SIZE, 0, a->hot + i * HOT_SIZE, &g->hot[i]);
 	for (unsigned w = 0; !ret && w < a->windows; w++)
 		ret = new_window(r, g, w);
+	for (unsigned i = 0; !ret && a->state.generation && i < SHOW_PAGES; i++) {
+		if (!show_numbered(i))
+			ret = new_ram(g, "show", PAGE, 0, arena_show_hva(a, i, 0), &g->show[i]);
+	}
 	return ret;
 }
 
@@ -102,12 +108,45 @@ static int add_window(const struct run *r, struct gpamap_state *g, struct gpamap
 	return ret;
 }
 
+/* The pages on show as in @generation: plain mappings for those that are numbered, and regions for the others. */
+static int show(const struct run *r, struct gpamap_state *g, struct gpamap_txn *txn,
+		uint32_t generation)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < SHOW_PAGES; i++) {
+		uint64_t gpa = arena_show_gpa(i, generation);
+
+		if (show_numbered(i))
+			ret = gpamap_map_pages(txn, 0, gpa, PAGE,
+					       arena_show_hva(&r->arena, i, generation), GPAMAP_RW);
+		else
+			ret = gpamap_add(txn, gpamap_root(g->map, 0), gpa, g->show[i], 0);
+	}
+	return ret;
+}
+
+static int hide(struct gpamap_state *g, struct gpamap_txn *txn, uint32_t generation)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < SHOW_PAGES; i++)
+		ret = show_numbered(i)
+			      ? gpamap_unmap_pages(txn, 0, arena_show_gpa(i, generation), PAGE)
+			      : gpamap_remove(txn, g->show[i]);
+	return ret;
+}
+
 /* Commit, or note why not and abort. */
 static int commit(struct run *r, struct gpamap_txn *txn, int ret,
 		  struct gpamap_commit_report *report)
 {
+	const struct gpamap_commit_options opt = {
+		.flags = r->one_instant ? GPAMAP_COMMIT_ONE_INSTANT : 0,
+	};
+
 	if (!ret)
-		ret = gpamap_commit(txn, NULL, report);
+		ret = gpamap_commit(txn, &opt, report);
 	if (!ret)
 		return 0;
 	snprintf(r->message, sizeof(r->message), "%s", gpamap_message(txn));
@@ -125,6 +164,8 @@ static int first_map(struct run *r, struct gpamap_state *g)
 	ret = gpamap_add(txn, gpamap_root(g->map, 0), RAM_GPA, g->ram, 0);
 	for (unsigned w = 0; !ret && w < r->arena.windows; w++)
 		ret = add_window(r, g, txn, w);
+	if (!ret && r->arena.state.generation)
+		ret = show(r, g, txn, r->arena.state.generation);
 	return commit(r, txn, ret, NULL);
 }
 
@@ -151,6 +192,8 @@ static void lib_stop(struct run *r)
 	}
 	for (unsigned i = 0; i < HOT_COUNT; i++)
 		gpamap_region_put(g->hot[i]);
+	for (unsigned i = 0; i < SHOW_PAGES; i++)
+		gpamap_region_put(g->show[i]);
 	gpamap_region_put(g->ram);
 	if (g->map)
 		gpamap_free(g->map);
@@ -242,6 +285,14 @@ static int change_hot(struct run *r, struct gpamap_state *g, struct gpamap_txn *
 			: gpamap_remove(txn, g->hot[c->index]);
 }
 
+static int change_show(struct run *r, struct gpamap_state *g, struct gpamap_txn *txn,
+		       uint32_t generation)
+{
+	int ret = hide(g, txn, r->arena.state.generation);
+
+	return ret ? ret : show(r, g, txn, generation);
+}
+
 static int change_back(struct run *r, struct gpamap_state *g, struct gpamap_txn *txn,
 		       const struct change *c)
 {
@@ -272,6 +323,8 @@ static int edit_one(struct run *r, struct gpamap_state *g, struct gpamap_txn *tx
 		return change_log(r, g, txn, c->value);
 	case CHANGE_HOT:
 		return change_hot(r, g, txn, c);
+	case CHANGE_SHOW:
+		return change_show(r, g, txn, c->value);
 	}
 	return -EINVAL;
 }

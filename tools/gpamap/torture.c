@@ -18,6 +18,21 @@ static unsigned count_bits(unsigned set)
 	return (unsigned)__builtin_popcount(set);
 }
 
+/* The guest's page is what edits add and take away, so it has to be one of the host's. */
+static bool pages_fit(void)
+{
+	long size = sysconf(_SC_PAGESIZE);
+
+	if (size == (long)PAGE)
+		return true;
+	fprintf(stderr,
+		"gpamap torture: the pages of this host have %ld KiB, and slots are made of them; "
+		"the "
+		"guest here changes memory in pages of 4 KiB\n",
+		size >> 10);
+	return false;
+}
+
 /* NULL: there's none, and stderr says why. */
 static const struct port *choose_port(enum backend backend)
 {
@@ -145,7 +160,7 @@ int torture(const struct options *o)
 		fprintf(stderr, "gpamap torture: %s\n", strerror(-ret));
 		return EX_SOFTWARE;
 	}
-	r.port = choose_port(o->backend);
+	r.port = pages_fit() ? choose_port(o->backend) : NULL;
 	if (!r.port)
 		return EX_UNAVAILABLE;
 	ret = open_json(o->json, &json);

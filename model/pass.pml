@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The gate, as vCPUs pass it: src/sync/gate.c, gate_pass.h and gate_impl.h. */
+
+/* --------------------------------------------------------------- what threads share --- */
+
+/* gm_wake_inhibitor() */
+inline wake_inhibitor()
+{
+	atomic { left_moved = 1; LOCKED };	/* L4 */
+	asleep_left = 0
+}
+
+/* gm_gate_sleep() */
+inline gate_sleep()
+{
+#if MUTANT != no_wake_at_gate
+	wake_inhibitor();
+#endif
+	if
+	:: shut != 0 ->				/* A2 */
+		SLEEP(asleep_shut, shut != 0);
+		!(asleep_shut & ME_BIT)
+	:: else
+	fi
+}
+
+/* gm_mark_kicked(), by anybody: K1, K2. */
+inline mark_kicked(p)
+{
+#if MUTANT == k1_k2_swapped
+	atomic { kicked[p] = 1; LOCKED };
+#endif
+	atomic {				/* K1 */
+		if
+		:: immediate_exit[p] == 0 || MUTANT == immediate_exit_overwritten ||
+		   MUTANT == request_lost ->
+			immediate_exit[p] = 2;
+			LOCKED
+		:: else
+		fi;
+		KEEPS_REQUEST(p)
+	}
+#if MUTANT != k1_k2_swapped
+	;
+	atomic { kicked[p] = 1; LOCKED }	/* K2 */
+#endif
+}
+
+inline clear_immediate_exit()
+{
+	atomic {				/* T2 */
+		if
+		:: immediate_exit[me] == 2 || MUTANT == immediate_exit_cleared_blindly ->
+			immediate_exit[me] = 0;
+			LOCKED
+		:: else
+		fi;
+		KEEPS_REQUEST(me)
+	}
+}
+
+/* take_back() */
+inline take_back(was_kicked)
+{
+	if
+	:: kicked[me] ->
+#if MUTANT == t1_t2_swapped
+		clear_immediate_exit();
+		atomic { kicked[me] = 0; was_kicked = 1; LOCKED }
+#else
+		atomic { kicked[me] = 0; was_kicked = 1; LOCKED };	/* T1 */
+		clear_immediate_exit()
+#endif
+	:: else -> was_kicked = 0
+	fi
+}
+
+#define WAITING_BEGIN atomic { waiting++; LOCKED }	/* Q1 */
+
+inline waiting_end()
+{
+	atomic {				/* Q2 */
+		waiting--;
+		LOCKED;
+		tmp = (waiting == 0)
+	};
+	if
+	:: tmp ->
+#if MUTANT != no_wake_when_in
+		asleep_waiting = 0;
+#endif
+		tmp = 0
+	:: else
+	fi
+}
+
+/* ------------------------------------------------------------------------ vCPUs pass --- */
+
+#define LOOK_AT_SHUT atomic { seen = shut; if :: !seen -> INTO_THE_GATE :: else fi }
+
+/* gm_pass_enter(); nest is what busy was; also_holds: the thread is inside by a record, too. */
+inline pass_enter(nest, also_holds)
+{
+	WANTS;
+#if BINDS && MUTANT != bound_after_look
+	if
+	:: bound[me]
+	:: else -> atomic { bound[me] = 1; LOCKED }	/* B1 */
+	fi;
+#endif
+#if MUTANT == shut_read_before_busy
+	LOOK_AT_SHUT;
+	SET_BUSY(nest + 1);
+#else
+	SET_BUSY(nest + 1);			/* O1 */
+	LOOK_AT_SHUT;				/* O3 */
+#endif
+#if MUTANT == bound_after_look
+	bound[me] = 1;
+#endif
+	if
+	:: !seen
+	:: else -> enter_shut(nest, also_holds)
+	fi;
+	seen = 0
+}
+
+/* enter_shut() */
+inline enter_shut(nest, also_holds)
+{
+	if
+	:: nest > 0 -> atomic { INTO_THE_GATE }
+	:: nest == 0 && also_holds ->
+#if MUTANT != added_without_lock
+		LOCK;				/* G6 */
+		UNLOCK;
+#endif
+#if MUTANT != no_kick_of_oneself
+		mark_kicked(me);		/* A3 */
+#endif
+		atomic { INTO_THE_GATE }
+	:: nest == 0 && !also_holds ->
+		/* gm_inside_but() may know without the lock that there is no other hold, or look. */
+		if
+		:: skip
+		:: LOCK; UNLOCK
+		fi;
+		WAITING_BEGIN;
+		do
+		::
+#if MUTANT != asleep_while_busy
+		   SET_BUSY(0);			/* A1 */
+#endif
+		   gate_sleep();
+		   take_back(tmp);
+		   SET_BUSY(1);
+		   atomic {			/* O3 */
+			if
+			:: shut != 0 && MUTANT != no_recheck_after_sleep -> tmp = 0
+			:: else -> tmp = 1; INTO_THE_GATE
+			fi
+		   };
+		   if
+		   :: tmp -> break
+		   :: else
+		   fi
+		od;
+		tmp = 0;
+		waiting_end()
+	fi
+}
+
+/* gm_pass_leave(); nest: what busy will be. */
+inline pass_leave(nest, was_kicked)
+{
+	was_kicked = 0;
+	if
+	:: nest == 0 || MUTANT == kick_taken_back_by_inner_leave -> take_back(was_kicked)
+	:: else
+	fi;
+	inside--;
+#if MUTANT == wake_before_busy_cleared
+	if
+	:: shut != 0 && nest == 0 -> wake_inhibitor()
+	:: else
+	fi;
+#endif
+#if MUTANT == shut_read_before_leave
+	if
+	:: shut != 0 && nest == 0 ->
+		SET_BUSY(nest);
+		wake_inhibitor()
+	:: else -> SET_BUSY(nest)
+	fi
+#else
+	SET_BUSY(nest)				/* L1 */
+#endif
+#if MUTANT != wake_before_busy_cleared && MUTANT != no_wake_on_leave && \
+	MUTANT != shut_read_before_leave
+	;
+	if
+	:: shut != 0 && nest == 0 -> wake_inhibitor()	/* L3 */
+	:: else
+	fi
+#endif
+}
+
+/*
+ * KVM_RUN. A signal that came before it may have had its handler run before; one that comes in it ends
+ * it. The guest exits by itself soon, or not at all.
+ */
+inline kvm_run(interrupted)
+{
+	interrupted = 0;
+#if MUTANT == kick_taken_back_before_run
+	take_back(tmp);
+#endif
+	if
+	:: pending[me] -> pending[me] = 0
+	:: skip
+	fi;
+	if
+	:: immediate_exit[me] != 0 ->		/* R */
+		atomic { interrupted = 1; pending[me] = 0 }
+	:: else ->
+		if
+		:: skip /* soon */
+		:: atomic { skip -> in_guest = in_guest | ME_BIT };
+end_in_the_guest:
+		   atomic {
+			pending[me] -> pending[me] = 0; interrupted = 1; in_guest = in_guest & ~ME_BIT
+		   }
+#if STUCK
+		:: atomic { skip -> in_guest = in_guest | ME_BIT };
+end_stuck:
+		   atomic { placed -> pending[me] = 0; interrupted = 1; in_guest = in_guest & ~ME_BIT }
+#endif
+		fi
+	fi
+}

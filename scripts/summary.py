@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Counting tests, for all that runs many of them: every skip says why, and the last line is the sum."""
+
+SUMMARY = ("passed", "failed", "skipped")
+
+
+class Count:
+    """The tests of one build or test bed."""
+
+    def __init__(self, name):
+        self.name = name
+        self.count = dict.fromkeys(SUMMARY, 0)
+
+    def note(self, what, test, text=""):
+        """Count a test; show it if it did not pass."""
+        self.count[what] += 1
+        if what != "passed":
+            print(f"  {what}: {self.name} {test}" + (f": {text}" if text else ""), flush=True)
+
+    def skip(self, test, why):
+        """A skip without a reason is a failure."""
+        if why:
+            self.note("skipped", test, why)
+        else:
+            self.note("failed", test, "skipped without a reason")
+
+    def line(self):
+        return ", ".join(f"{self.count[what]} {what}" for what in SUMMARY)
+
+
+def skip_reason(*texts):
+    """What a test has printed about why it was skipped; "" if it doesn't say."""
+    lines = "\n".join(texts).splitlines()
+    return next((line[5:].strip() for line in lines if line.startswith("SKIP:")), "")
+
+
+def finish(counts):
+    """Print the sum of all as the last line. The exit status."""
+    total = Count("total")
+    for one in counts:
+        for what in SUMMARY:
+            total.count[what] += one.count[what]
+    print(total.line(), flush=True)
+    return 1 if total.count["failed"] or not total.count["passed"] else 0

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The kinds of test beds, and the making of what they boot: a kernel and the base of its initramfs."""
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+
+import archive
+import kernel
+from packages import Packages, Unavailable
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+CACHE = os.environ.get("GPAMAP_BEDS", os.path.join(ROOT, "build", "beds"))
+
+HOST_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of bed. @kernels: metapackages, each with what the name of its kernel has to begin with."""
+
+    name: str
+    what: str
+    arch: str
+    kernels: tuple
+    qemu: tuple
+    console: str
+    modules: tuple = ()
+
+
+SVM = ("qemu-system-x86_64", "-machine", "pc", "-cpu", "qemu64,+svm,+npt")
+ARM = ("qemu-system-aarch64", "-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72")
+
+KINDS = {kind.name: kind for kind in (
+    Kind("svm-6.1", "x86-64, kvm_amd with nested paging, Linux 6.1", "amd64",
+         (("linux-image-cloud-amd64", "linux-image-6.1."),), SVM, "ttyS0", ("kvm-amd",)),
+    Kind("svm-6.12", "x86-64, kvm_amd with nested paging, Linux 6.12", "amd64",
+         (("linux-image-6.12-cloud-amd64", "linux-image-6.12"), ("linux-image-cloud-amd64", "linux-image-6.12")),
+         SVM, "ttyS0", ("kvm-amd",)),
+    Kind("arm64", "arm64 with EL2 and GICv3, Linux 6.12", "arm64",
+         (("linux-image-6.12-arm64", "linux-image-6.12"), ("linux-image-arm64", "linux-image-6.12")),
+         ARM, "ttyAMA0"),
+    Kind("arm64-6.1", "arm64 with EL2 and GICv3, Linux 6.1", "arm64",
+         (("linux-image-arm64", "linux-image-6.1."),), ARM, "ttyAMA0"),
+)}
+
+# What readelf calls the machine, and where the libraries are of programs made for it: {sysroot} is made by cross.py.
+MACHINES = {
+    "amd64": ("Advanced Micro Devices X86-64",
+              ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/lib64", "/usr/lib64",
+               "/lib", "/usr/lib")),
+    "arm64": ("AArch64",
+              ("{sysroot}/lib/aarch64-linux-gnu", "{sysroot}/usr/lib/aarch64-linux-gnu",
+               "/usr/aarch64-linux-gnu/lib", "/lib/aarch64-linux-gnu")),
+}
+
+
+def sysroot(arch):
+    return os.path.join(CACHE, "sysroot-" + arch)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def find_kernel(packages, kind):
+    for package, prefix in kind.kernels:
+        for name in packages.depends(package):
+            if name.startswith(prefix):
+                return name
+    raise Unavailable(f"no kernel for {kind.name}: none of {', '.join(p for p, _ in kind.kernels)} is to be had")
+
+
+def base_archive(kind, kernel_folder, busybox):
+    a = archive.Archive()
+    # The kernel opens it before /dev is mounted.
+    a.device("dev/console", 5, 1)
+    a.file("bin/busybox", read(busybox))
+    a.link("bin/sh", "busybox")
+    a.link("sbin", "bin")
+    a.folder("bed/modules")
+    order = kernel.modules(kernel_folder, kind.modules)
+    missing = {name.replace("-", "_") for name in kind.modules} - {name for name, _ in order}
+    if missing:
+        raise Unavailable(f"{kind.name}: its kernel has no module {', '.join(sorted(missing))}")
+    for name, content in order:
+        a.file(f"bed/modules/{name}.ko", content)
+    return a.content(), [name for name, _ in order]
+
+
+def find_busybox(folder):
+    for place in ("bin/busybox", "usr/bin/busybox"):
+        if os.path.exists(os.path.join(folder, place)):
+            return os.path.join(folder, place)
+    raise Unavailable("busybox-static has no busybox")
+
+
+def make(kind):
+    """Folder with the kernel and the base of a bed; made if it is not there."""
+    if not shutil.which(kind.qemu[0]):
+        raise Unavailable(f"{kind.qemu[0]} is not installed")
+    folder = os.path.join(CACHE, kind.name)
+    made_of = os.path.join(folder, "kind")
+    if os.path.exists(made_of) and read(made_of) == repr(kind).encode():
+        return folder
+    packages = Packages(kind.arch, CACHE)
+    busybox = find_busybox(packages.fetch("busybox-static"))
+    unpacked = packages.fetch(find_kernel(packages, kind))
+    images = [name for name in os.listdir(os.path.join(unpacked, "boot")) if name.startswith("vmlinuz")]
+    if len(images) != 1:
+        raise Unavailable(f"no kernel image in {unpacked}")
+    content, names = base_archive(kind, unpacked, busybox)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder + ".new", exist_ok=True)
+    image = kernel.image(read(os.path.join(unpacked, "boot", images[0])))
+    for name, data in (("kernel", image), ("base.cpio", content), ("modules", "\n".join(names).encode()),
+                       ("kind", repr(kind).encode())):
+        with open(os.path.join(folder + ".new", name), "wb") as f:
+            f.write(data)
+    os.rename(folder + ".new", folder)
+    # Half a gigabyte of modules.
+    shutil.rmtree(unpacked)
+    return folder

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Debian packages of any architecture, unpacked into a folder and not installed.
+
+apt gets lists and a cache of its own for each architecture, so neither root nor a change of the system is needed.
+"""
+
+import os
+import shutil
+import subprocess
+
+
+class Unavailable(Exception):
+    """What can't be had here, and why: a reason to skip."""
+
+
+APT_CONF = """\
+APT::Architecture "{arch}";
+#clear APT::Architectures;
+APT::Architectures {{ "{arch}"; }};
+Dir::State "{root}/state";
+Dir::State::status "{root}/status";
+Dir::Cache "{root}/cache";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Acquire::Retries "2";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"""
+
+
+def say(text):
+    print(text, file=os.sys.stderr, flush=True)
+
+
+class Packages:
+    """The packages of one architecture, in folder @cache."""
+
+    def __init__(self, arch, cache):
+        self.arch = arch
+        self.root = os.path.abspath(os.path.join(cache, "apt-" + arch))
+        self.config = os.path.join(self.root, "apt.conf")
+        self.updated = False
+
+    def _prepare(self):
+        for program in ("apt-get", "apt-cache", "dpkg-deb"):
+            if not shutil.which(program):
+                raise Unavailable(f"{program} is not there to fetch packages with")
+        for folder in ("state/lists/partial", "cache/archives/partial", "unpacked"):
+            os.makedirs(os.path.join(self.root, folder), exist_ok=True)
+        with open(os.path.join(self.root, "status"), "a", encoding="utf-8"):
+            pass
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.write(APT_CONF.format(arch=self.arch, root=self.root))
+
+    def _apt(self, *command, cwd=None):
+        # The lists to clear come from files that are read after $APT_CONFIG, the architecture is wanted before.
+        return subprocess.run([command[0], "-c", self.config, *command[1:]], capture_output=True, text=True,
+                              cwd=cwd, env={**os.environ, "APT_CONFIG": self.config, "LC_ALL": "C"})
+
+    def update(self):
+        """Fetch the lists, once; what is wrong with them shows when a package is asked for."""
+        if self.updated:
+            return False
+        self._prepare()
+        say(f"fetching the package lists for {self.arch}")
+        self._apt("apt-get", "update")
+        self.updated = True
+        return True
+
+    def fields(self, package):
+        """The control fields of the newest version, or None."""
+        self._prepare()
+        run = self._apt("apt-cache", "show", "--no-all-versions", package)
+        if run.returncode and self.update():
+            return self.fields(package)
+        if run.returncode:
+            return None
+        pairs = (line.split(": ", 1) for line in run.stdout.splitlines() if line[:1] not in ("", " "))
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+    def depends(self, package):
+        """Names of the packages that it needs, the first one of alternatives."""
+        wanted = (self.fields(package) or {}).get("Depends", "")
+        return [one.split("|")[0].split("(")[0].split(":")[0].strip() for one in wanted.split(",") if one]
+
+    def fetch(self, package):
+        """The folder into which the package is unpacked."""
+        folder = os.path.join(self.root, "unpacked", package)
+        if os.path.isdir(folder):
+            return folder
+        if not self.fields(package):
+            raise Unavailable(f"no package {package} of architecture {self.arch}")
+        downloads = os.path.join(self.root, "download-" + package)
+        shutil.rmtree(downloads, ignore_errors=True)
+        os.makedirs(downloads)
+        say(f"fetching {package} ({self.arch})")
+        run = self._apt("apt-get", "download", package, cwd=downloads)
+        if run.returncode and self.update():
+            return self.fetch(package)
+        debs = [os.path.join(downloads, name) for name in os.listdir(downloads) if name.endswith(".deb")]
+        if run.returncode or len(debs) != 1:
+            last = (run.stderr.strip() or "no answer").splitlines()[-1]
+            raise Unavailable(f"{package} of architecture {self.arch} can't be fetched: {last}")
+        # Under its own name only when it is whole.
+        shutil.rmtree(folder + ".new", ignore_errors=True)
+        subprocess.run(["dpkg-deb", "-x", debs[0], folder + ".new"], check=True)
+        os.rename(folder + ".new", folder)
+        shutil.rmtree(downloads)
+        return folder
+
+    def fetch_all(self, packages, skip):
+        """Fetch packages and what they need, but for names that begin with one of @skip. The folders."""
+        todo, done = list(packages), {}
+        while todo:
+            package = todo.pop()
+            if package not in done and not package.startswith(skip):
+                done[package] = self.fetch(package)
+                todo += self.depends(package)
+        return list(done.values())

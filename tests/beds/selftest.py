@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The parts of the test beds that need no bed: selftest.py PROGRAM, any dynamic program of this machine."""
+
+import gzip
+import lzma
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from unittest import mock
+
+import archive
+import bed
+import kernel
+import kinds
+from packages import Packages, Unavailable
+from ports import Ports, Stream
+
+PROGRAM = sys.argv.pop(1)
+RUN = os.path.join(kinds.HERE, "run")
+MARK = b"\0mark\n"
+
+
+def entries(cpio):
+    """{name: (mode, content)} of an archive."""
+    found, at = {}, 0
+    while at < len(cpio):
+        fields = [int(cpio[at + 6 + 8 * i:at + 14 + 8 * i], 16) for i in range(13)]
+        size, length = fields[6], fields[11]
+        name = cpio[at + 110:at + 110 + length - 1].decode()
+        data = at + (110 + length + 3) // 4 * 4
+        found[name] = (fields[1], cpio[data:data + size])
+        at = data + (size + 3) // 4 * 4
+    return found
+
+
+def bz_image(payload):
+    """A bzImage with one sector of setup code."""
+    head = bytearray(1024)
+    head[0x1f1] = 1
+    head[0x202:0x206] = b"HdrS"
+    head[0x248:0x24c] = (0).to_bytes(4, "little")
+    head[0x24c:0x250] = (len(payload) + 4).to_bytes(4, "little")
+    return bytes(head) + payload + b"size"
+
+
+@unittest.skipUnless(kinds.HOST_ARCH in kinds.MACHINES, "no beds for programs of this machine")
+class ClosureTest(unittest.TestCase):
+    def test_closure(self):
+        machine, folders = kinds.MACHINES[kinds.HOST_ARCH]
+        found = archive.closure(PROGRAM, folders, machine)
+        self.assertIn("/lib/libc.so.6", found)
+        self.assertTrue(any("/ld-" in name for name in found), found)
+        for path in found.values():
+            self.assertTrue(os.path.exists(path))
+
+    def test_closure_for_another_machine(self):
+        with self.assertRaisesRegex(ValueError, "the bed is a PDP-11"):
+            archive.closure(PROGRAM, (), "a PDP-11")
+
+    def test_closure_without_a_library(self):
+        machine, folders = kinds.MACHINES[kinds.HOST_ARCH]
+        program = archive.Elf(PROGRAM)
+        program.needed.append("libmissing.so.1")
+        with mock.patch.object(archive, "Elf", return_value=program):
+            with self.assertRaisesRegex(ValueError, "libmissing"):
+                archive.closure(PROGRAM, folders, machine)
+
+
+class ArchiveTest(unittest.TestCase):
+    def test_files_and_their_folders(self):
+        a = archive.Archive()
+        a.file("/a/b/file", b"12345")
+        a.link("a/link", "b/file")
+        a.file("a/b/file", b"the first one stays")
+        found = entries(a.content())
+        self.assertEqual(list(found), ["a", "a/b", "a/b/file", "a/link", "TRAILER!!!"])
+        self.assertEqual(found["a/b/file"], (0o100755, b"12345"))
+        self.assertEqual(found["a/link"], (0o120777, b"b/file"))
+
+
+class KernelTest(unittest.TestCase):
+    def test_image(self):
+        elf = kernel.ELF + b"kernel" * 1000
+        self.assertEqual(kernel.image(bz_image(lzma.compress(elf))), elf)
+        self.assertEqual(kernel.image(bz_image(gzip.compress(elf))), elf)
+        for unknown in (bz_image(b"?"), bz_image(gzip.compress(b"no ELF")), b"MZ" + bytes(1000)):
+            self.assertEqual(kernel.image(unknown), unknown)
+        self.assertEqual(kernel.image(gzip.compress(b"MZ" + bytes(100))), b"MZ" + bytes(100))
+
+    def test_modules_in_order(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, needs in (("kvm-amd", b"kvm,ccp"), ("kvm", b"irqbypass"), ("irqbypass", b""), ("ccp", b"")):
+                content = kernel.ELF + b"\0depends=" + needs + b"\0name=" + name.encode() + b"\0"
+                path = os.path.join(folder, name + ".ko")
+                if name == "kvm":
+                    path, content = path + ".xz", lzma.compress(content)
+                with open(path, "wb") as f:
+                    f.write(content)
+            order = kernel.modules(folder, ["kvm-amd", "built-in"])
+            self.assertEqual([name for name, _ in order], ["irqbypass", "kvm", "ccp", "kvm_amd"])
+            self.assertTrue(all(content.startswith(kernel.ELF) for _, content in order))
+
+
+class StreamTest(unittest.TestCase):
+    def test_marks_however_it_comes(self):
+        text = b"one" + MARK + MARK + b"thr\0ee" + MARK
+        for size in range(1, len(text) + 1):
+            found = [b"", b"", b"", b""]
+            stream = Stream(MARK, lambda data: found.__setitem__(stream.ended, found[stream.ended] + data))
+            for at in range(0, len(text), size):
+                stream.feed(text[at:at + size])
+            self.assertEqual((found, stream.ended), ([b"one", b"", b"thr\0ee", b""], 3), size)
+
+
+class BootTest(unittest.TestCase):
+    """A boot of two commands, played through pipes."""
+
+    def play(self, *said, until=None):
+        ports = Ports()
+        writers = ports.writers()
+        boot = bed.Boot({3: bed.Command(["a"], 10), 5: bed.Command(["b"], 10)}, ports, MARK)
+        for name, data in said:
+            os.write(writers[name], data)
+        if until is not None:
+            boot.until = until
+        else:
+            ports.started()
+        boot.watch()
+        if until is not None:
+            ports.started()
+        ports.close()
+        return boot
+
+    def test_whole(self):
+        boot = self.play(("result", b"ready 6.1\nbegin 3\nend 3 0\nbegin 5\nend 5 7\ndone\n"),
+                         ("out", b"A" + MARK + b"B" + MARK), ("err", MARK + b"E" + MARK))
+        self.assertEqual(boot.release, "6.1")
+        self.assertEqual([(r.status, r.out, r.err, r.note) for r in boot.results.values()],
+                         [(0, b"A", b"", ""), (7, b"B", b"E", "")])
+
+    def test_died_at_boot(self):
+        boot = self.play(("log", b"Kernel panic - not syncing\n"))
+        self.assertEqual((boot.results, boot.complaints()), ({}, ["Kernel panic - not syncing"]))
+
+    def test_died_under_a_command(self):
+        boot = self.play(("result", b"ready 6.1\nbegin 3\n"), ("out", b"last words"), ("log", b"Oops: 0002\n"))
+        self.assertEqual(list(boot.results), [3])
+        one = boot.results[3]
+        self.assertEqual((one.status, one.out, one.note), (None, b"last words", "the bed died"))
+        self.assertIn("Oops", one.log)
+
+    def test_hung(self):
+        boot = self.play(until=0)
+        self.assertEqual((boot.results, boot.release), ({}, ""))
+        with mock.patch.object(bed, "GRACE_SECONDS", -10):
+            boot = self.play(("result", b"ready 6.1\nbegin 3\n"), until=time.monotonic() + 5)
+        self.assertEqual((boot.results[3].status, boot.results[3].note), (None, "the bed hung"))
+
+    def test_time_limit(self):
+        boot = bed.Boot({0: bed.Command(["a"], 0)}, None, MARK)
+        boot._line("begin 0")
+        boot._line("end 0 143")
+        self.assertEqual(boot.results[0].status, bed.TIMED_OUT)
+        boot = bed.Boot({0: bed.Command(["a"], 1000)}, None, MARK)
+        boot._line("begin 0")
+        boot._line("end 0 143")
+        self.assertEqual(boot.results[0].status, 143)
+
+
+class BedTest(unittest.TestCase):
+    def bed(self, boots):
+        one = bed.Bed(kinds.KINDS["svm-6.1"])
+        played = iter(boots)
+
+        def boot(commands):
+            done = bed.Boot(commands, None, MARK)
+            for number, status in next(played).items():
+                done.results[number] = bed.Result(status=status)
+            return done
+        one._boot = boot
+        return one
+
+    def test_another_boot_for_the_rest(self):
+        one = self.bed([{}, {0: 0, 1: None}, {}, {2: 5}])
+        self.assertEqual([r.status for r in one.run([bed.Command(["x"])] * 3)], [0, None, 5])
+        self.assertEqual(len(one.boots), 4)
+
+    def test_died_twice(self):
+        with self.assertRaises(bed.Died):
+            self.bed([{0: 0}, {}, {}]).run([bed.Command(["x"])] * 2)
+
+    def test_packed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "modules"), "w", encoding="utf-8") as f:
+                f.write("kvm\nkvm_amd")
+            one = bed.Bed(kinds.KINDS["svm-6.1"], ["kvm-amd.npt=0"], [(__file__, "/there")])
+            found = entries(one._pack(folder, {1: bed.Command(["sh", "-c", "echo 'it'"], 9, {"A": "b c"})}, b"m"))
+            self.assertEqual(found["bed/modules/list"][1], b"kvm\nkvm_amd npt=0\n")
+            self.assertEqual(found["bed/list"][1], b"1 9\n")
+            self.assertEqual(found["bed/command-1"][1], b"""exec env 'A=b c' sh -c 'echo '"'"'it'"'"''\n""")
+            self.assertEqual(found["there"][1], kinds.read(__file__))
+            with self.assertRaisesRegex(ValueError, "no module xyz"):
+                bed.Bed(kinds.KINDS["svm-6.1"], ["xyz.a=1"])._pack(folder, {}, b"m")
+
+
+class PackagesTest(unittest.TestCase):
+    def test_no_apt(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch("shutil.which", return_value=None):
+            with self.assertRaises(Unavailable):
+                Packages("arm64", folder).fetch("busybox-static")
+
+
+class CommandTest(unittest.TestCase):
+    def run_it(self, *arguments, **env):
+        return subprocess.run([RUN, *arguments], capture_output=True, text=True, env={**os.environ, **env})
+
+    def test_usage(self):
+        for arguments in ((), ("svm-6.1",), ("nonsense", "true"), ("--nonsense", "svm-6.1", "true")):
+            self.assertEqual(self.run_it(*arguments).returncode, 2, arguments)
+        done = self.run_it("--list")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual([line.split()[0] for line in done.stdout.splitlines()], list(kinds.KINDS))
+
+    def test_nothing_to_be_had(self):
+        with tempfile.TemporaryDirectory() as empty:
+            os.symlink(sys.executable, os.path.join(empty, "python3"))
+            done = subprocess.run([sys.executable, RUN, "svm-6.1", "true"], capture_output=True, text=True,
+                                  env={**os.environ, "PATH": empty})
+            self.assertEqual(done.returncode, 77, done.stderr)
+            self.assertTrue(done.stdout.startswith("SKIP: qemu-system-x86_64 is not installed"), done.stdout)
+
+    def test_first_process_is_a_script(self):
+        self.assertEqual(subprocess.run(["sh", "-n", os.path.join(kinds.HERE, "init")]).returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Figures get from the benchmark's JSON into the document: test_figures.py SCRIPT DOCUMENT"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+script, document = sys.argv[1:]
+
+
+def row(section, what, at, p50, unit="us"):
+    return {"section": section, "what": what, "size": at, "unit": unit, "samples": 9, "min": 0.0, "p10": p50,
+            "p50": p50, "p90": p50, "p99": 2 * p50, "max": 3 * p50}
+
+
+def measured():
+    """Something of all there is; each value once."""
+    rows = [row("gate", what, n, 1.25 + n, "ns") for what in ("nothing", "gpamap, vCPU") for n in (1, 2)]
+    for rival in ("gpamap", "by hand", "inhibit"):
+        for state in ("running", "halted", "outside"):
+            rows.append(row("blackout-vcpus", f"{rival}, {state}", 16, 1234.5))
+            rows.append(row("back-vcpus", f"{rival}, {state}", 16, 2345.6))
+    for rival in ("gpamap", "by hand", "inhibit", "floor"):
+        rows.append(row("blackout-size", rival, 64 << 30, 34.56))
+        rows.append(row("blackout-slots", rival, 32000, 45.67))
+    for what in ("edit", "flatten", "plan"):
+        rows.append(row("flatten", f"{what}, regions", 1000, 0.123))
+    rows += [row("commit", what, 1000, 56.7) for what in ("commit", "two slot operations")]
+    ratio = {"section": "gate", "what": "vCPU / locked counter", "value": 0.13, "limit": 0.2, "ok": True}
+    return {"rows": rows, "ratios": [ratio], "notes": [], "others": 0.25, "quick": False}
+
+
+def run(data, text):
+    """Returns the script's status and what it has made of the text."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures, doc = os.path.join(folder, "bench.json"), os.path.join(folder, "doc.md")
+        with open(figures, "w", encoding="utf-8") as f:
+            json.dump(data, f)
+        with open(doc, "w", encoding="utf-8") as f:
+            f.write(text)
+        status = subprocess.run([sys.executable, script, figures, doc], stderr=subprocess.PIPE).returncode
+        with open(doc, encoding="utf-8") as f:
+            return status, f.read()
+
+
+def expect(ok, what):
+    if not ok:
+        sys.exit(f"FAILED: {what}")
+
+
+def block(name, inside=""):
+    return f"before\n<!-- figures: {name} -->\n{inside}<!-- end -->\nafter\n"
+
+
+def main():
+    status, text = run(measured(), block("size", "old\n"))
+    expect(status == 0, "a table is made")
+    expect("| 64 GiB | 35 us (69) | 35 us (69) | 35 us (69) | 35 us (69) |" in text, f"of these:\n{text}")
+    expect("old" not in text and text.startswith("before\n") and text.endswith("after\n"), "the rest stays")
+    expect(run(measured(), text) == (0, text), "once more changes nothing")
+
+    for name, data in (("no-such", measured()), ("slots", {**measured(), "rows": []}),
+                       ("size", {**measured(), "quick": True})):
+        old = block("size") + block(name)
+        status, text = run(data, old)
+        expect(status == 1 and text == old, f"{name}: refused, and nothing is changed")
+
+    with open(document, encoding="utf-8") as f:
+        old = f.read()
+    names = re.findall(r"<!-- figures: (\S+) -->", old)
+    expect(len(names) == old.count("<!-- end -->") and len(names) == len(set(names)) > 5,
+           "the document's blocks are well formed")
+    status, text = run(measured(), old)
+    expect(status == 0, "the document can be filled")
+    for figure in ("2.2 ns (4.5)", "1,234 us (2,469)", "2,346 us (4,691)", "46 us (91)", "0.25 processors",
+                   "| 1,000 | 0.12 us |", "| 0.13 | 0.20 |"):
+        expect(figure in text, f"{figure} is in it")
+
+
+if __name__ == "__main__":
+    main()
