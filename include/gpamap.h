@@ -12,8 +12,9 @@
  *    handler unless gpamap_kick_install() is called.
  *  - Any thread may call it; it must not be called from a signal handler.
  *  - Destructors (put, detach, free, abort) accept NULL and can't fail.
- *  - After a fork() the child must not use a map of its parent's (KVM refuses another process's ioctls);
- *    it may make its own. The parent's guests and commits go on.
+ *  - After a fork() the child must not use a map of its parent's: KVM refuses another process's ioctls, and
+ *    gpamap_begin() gives -EPERM. It may make its own if no thread was in a function of the library when it was
+ *    forked, other than gpamap_vcpu_run(). The parent's guests and commits go on.
  *  - Addresses, offsets and sizes are in bytes. A size of GPAMAP_SIZE_MAX stands for 2^64.
  *  - Memory, its address and its place must be multiples of the host's page size. Only MMIO regions
  *    may have any size and stand at any offset.
@@ -90,7 +91,7 @@ struct gpamap_options {
  * gpamap_reserve_slots(). @opt may be NULL.
  *
  * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM
- * has. -ENOMEM.
+ * has, or a KVM without KVM_CAP_IMMEDIATE_EXIT. -ENOMEM.
  */
 int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret);
 
@@ -217,7 +218,10 @@ struct gpamap_region *gpamap_root(struct gpamap *map, unsigned space);
  * Begin to edit. Waits while another thread has a transaction open on this map, without a deadline:
  * it depends on that thread alone. A transaction may be used by one thread at a time.
  *
- * -EDEADLK: this thread has one open already, or is inside the gate. -ENOMEM.
+ * Who waits gets it in the order of coming.
+ *
+ * -EDEADLK: this thread has one open already, or is inside the gate. -EPERM: the map was made by a process of which
+ * this one is a fork. -ENOMEM.
  */
 int gpamap_begin(struct gpamap *map, struct gpamap_txn **ret);
 

@@ -73,7 +73,7 @@ static void end_txn(struct gpamap *m)
 {
 	pthread_mutex_lock(&m->edit);
 	m->txn_open = false;
-	pthread_cond_signal(&m->txn_ended);
+	pthread_cond_broadcast(&m->txn_ended);
 	pthread_mutex_unlock(&m->edit);
 }
 
@@ -114,7 +114,7 @@ static int lock_slots(struct gpamap_txn *txn, unsigned timeout_ms)
 		return 0;
 	atomic_fetch_add(&m->counters.timeouts, 1);
 	atomic_fetch_add(&m->counters.failed, 1);
-	txn->is_stuck = holder != 0;
+	txn->is_stuck = true;
 	txn->stuck = (struct gm_stuck){.tid = holder};
 	txn->stuck_listener[0] = '\0';
 	return gm_fail(&txn->msg, err, "an ioctl of thread %d kept the slots for more than %u ms",

@@ -48,6 +48,13 @@ struct gpamap_txn {
 	char stuck_listener[sizeof(((struct gpamap_stuck_info *)NULL)->listener)];
 };
 
+/* A lock that can be waited for until a deadline, and that knows who has it. */
+struct gm_slots_lock {
+	pthread_mutex_t mutex;
+	pthread_cond_t freed;
+	pid_t holder; /* under mutex; 0: it is free */
+};
+
 /* As gpamap_stats; written by the committer, read by anyone. */
 struct gm_counters {
 	atomic_uint_fast64_t commits;
@@ -71,18 +78,20 @@ struct gpamap {
 	unsigned timeout_ms;
 	bool faults_may_block;
 	uint64_t max_slot_size;
+	pid_t pid;	    /* of the process that made it */
 	atomic_size_t refs; /* one for the handle, one for each region (A4) */
 
 	pthread_mutex_t edit;
 	struct gm_map map; /* under edit */
 	struct gm_msg msg; /* under edit */
 	pthread_cond_t txn_ended;
-	bool txn_open;	     /* under edit */
-	pthread_t txn_owner; /* under edit */
+	uint64_t txn_tickets; /* under edit; who begins takes one */
+	uint64_t txn_turn;    /* under edit; the next one to have it */
+	bool txn_open;	      /* under edit */
+	pthread_t txn_owner;  /* under edit */
 	struct gpamap_txn txn;
 
-	_Atomic(pid_t) slots_holder; /* who has slots_lock; read by anyone */
-	pthread_mutex_t slots_lock;
+	struct gm_slots_lock slots_lock;
 	/* All under slots_lock, and by address space where they are arrays: */
 	struct gm_tree *views;
 	struct gm_slots *slots;
@@ -123,9 +132,12 @@ struct gm_commit {
 	struct gpamap_commit_report report;
 };
 
-/* slots.c: slots_lock. Waits for a commit on its way, or for an ioctl that is serialised with commits. */
+/* slots.c: slots_lock. */
+void gm_slots_lock_init(struct gpamap *m);
+void gm_slots_lock_destroy(struct gpamap *m);
+/* Waits for a commit on its way, or for an ioctl that is serialised with commits. */
 void gm_slots_lock(struct gpamap *m);
-/* -ETIMEDOUT: *@holder is the thread that has it, or 0 if it has just gone. On CLOCK_MONOTONIC. */
+/* -ETIMEDOUT: *@holder is the thread that has it. The deadline is on CLOCK_MONOTONIC. */
 int gm_slots_lock_until(struct gpamap *m, uint64_t deadline_ns, pid_t *holder);
 void gm_slots_unlock(struct gpamap *m);
 

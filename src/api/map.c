@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/impl.h"
 #include "gpamap-sim.h"
@@ -135,9 +136,10 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	backend->alloc = &m->alloc; /* the caller's was on its stack */
 	atomic_init(&m->refs, 1);
 	pthread_mutex_init(&m->edit, NULL);
-	pthread_mutex_init(&m->slots_lock, NULL);
+	gm_slots_lock_init(m);
 	pthread_cond_init(&m->txn_ended, NULL);
 	m->txn.map = m;
+	m->pid = getpid();
 	err = check_options(opt, &backend->caps, msg);
 	if (err)
 		goto no_gate;
@@ -162,7 +164,7 @@ no_spaces:
 no_map:
 	gm_gate_destroy(&m->gate);
 no_gate:
-	pthread_mutex_destroy(&m->slots_lock);
+	gm_slots_lock_destroy(m);
 	backend->ops->destroy(backend);
 	gm_map_put(m);
 	return err;
@@ -252,7 +254,7 @@ void gpamap_free(struct gpamap *m)
 	gm_reap(m);
 	m->backend->ops->destroy(m->backend);
 	gm_gate_destroy(&m->gate);
-	pthread_mutex_destroy(&m->slots_lock);
+	gm_slots_lock_destroy(m);
 	gm_map_put(m);
 }
 

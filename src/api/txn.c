@@ -2,6 +2,7 @@
 /* Transactions: begin, edit, abort. Edits are the map layer's; here they get their lock and their message. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/impl.h"
 
@@ -9,11 +10,13 @@
  * the lock held. */
 static void wait_for_txn(struct gpamap *m)
 {
+	uint64_t ticket = m->txn_tickets++;
 	int cancel;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	while (m->txn_open)
+	while (m->txn_open || m->txn_turn != ticket)
 		pthread_cond_wait(&m->txn_ended, &m->edit);
+	m->txn_turn++;
 	pthread_setcancelstate(cancel, NULL);
 }
 
@@ -21,6 +24,10 @@ int gpamap_begin(struct gpamap *m, struct gpamap_txn **ret)
 {
 	struct gm_msg msg = {""};
 
+	/* No message: who has the lock of messages may be a thread that was not forked. A commit would set
+	 * immediate_exit in the kvm_run that the parent's vCPU shares. */
+	if (getpid() != m->pid)
+		return -EPERM;
 	/* Another thread's commit may wait for this one to leave the gate, with its transaction open. */
 	if (gm_may_wait(m, "begin", &msg))
 		return gm_map_fail(m, -EDEADLK, &msg);
@@ -52,7 +59,7 @@ void gpamap_abort(struct gpamap_txn *txn)
 	pthread_mutex_lock(&m->edit);
 	gm_edits_abort(&m->map);
 	m->txn_open = false;
-	pthread_cond_signal(&m->txn_ended);
+	pthread_cond_broadcast(&m->txn_ended);
 	pthread_mutex_unlock(&m->edit);
 	gm_reap(m);
 }

@@ -68,7 +68,7 @@ struct gm_engine {
 	};
 };
 
-/* -EINVAL: no VM fd. -ENOMEM. */
+/* -EINVAL: no VM fd. -ENOTSUP: KVM has no immediate_exit. -ENOMEM. */
 int gm_kvm_new(int vm_fd, const struct gm_alloc *alloc, struct gm_msg *msg,
 	       struct gm_backend **ret);
 /* Of the VM behind @b: -ENOTSUP if @b is not of that sort. */

@@ -162,6 +162,9 @@ static int check_fd(int vm_fd, struct gm_msg *msg)
 	if (!capability(vm_fd, KVM_CAP_NR_MEMSLOTS))
 		return gm_fail(msg, -EINVAL, "KVM doesn't say how many slots the VM of fd %d has",
 			       vm_fd);
+	/* Without it a kick that comes just before KVM_RUN is lost. */
+	if (!capability(vm_fd, KVM_CAP_IMMEDIATE_EXIT))
+		return gm_fail(msg, -ENOTSUP, "KVM has no immediate_exit");
 	return 0;
 }
 

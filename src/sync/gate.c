@@ -19,12 +19,22 @@
  *
  * No wake-up is lost (G4)
  *
- *     owner    L1 busy = 0    L2 light barrier    L3 read shut    L4 if 1: left++, wake
- *     shutter  W1 read left   W2 read busy        W3 if 1: sleep while left is what W1 read
+ *     owner    L1 busy = 0     L2 light barrier    L3 read shut
+ *              L4 if 1: take the token; if it was out: tokens--; if that was the last: left++, wake
+ *     shutter  W1 read left    W2 read busy; if 1: put a token out, tokens++; read busy again, and if 0, take it back
+ *              W3 if one was busy: sleep while left is what W1 read
  *
  *   If L3 reads 0, then by the argument above W2 reads 0, if the heavy barrier comes before it; if not yet,
- *   then W3 sleeps for a short time only. If L3 reads 1, then either W1 sees the new `left`,
- *   and with it busy = 0, or W3 does not sleep, or the wake comes after it.
+ *   then W3 sleeps for a short time only. If L3 reads 1, then of "busy = 0, take the token" and "put it out,
+ *   read busy" one sees the other, both exchanges being full barriers: so nobody who is out leaves a token
+ *   behind without somebody to take it. Each token that is put out is counted once and subtracted once, by
+ *   whoever takes it. So when all are out, somebody has brought the count to 0: either the shutter himself, who
+ *   looks on, or an owner, who does L4. Then either W1 sees the new `left`, and with it busy = 0, or W3
+ *   does not sleep, or the wake comes after it. All others go out without a system call, and without
+ *   taking the processor from those who are still to come out.
+ *
+ *   A token that stays out, since its owner did not see the gate shut, is taken back by the next look that finds
+ *   him out, or when the shutter gives up.
  *
  * No kick is lost (G5)
  *
@@ -49,7 +59,7 @@
 #include <linux/membarrier.h>
 #include <signal.h>
 
-GM_FAST_TLS _Thread_local struct gm_thread gm_thread = {.tid = -1};
+GM_FAST_TLS _Thread_local struct gm_thread gm_thread = {.tid = -1, .passing = -1};
 
 pid_t gm_thread_learn(void)
 {
@@ -70,6 +80,7 @@ int gm_gate_init(struct gm_gate *g, int kick_signal, bool no_membarrier)
 	g->kick_signal = kick_signal;
 	atomic_init(&g->crowd, 0);
 	atomic_init(&g->left, 0);
+	atomic_init(&g->tokens, 0);
 	atomic_init(&g->waiting, 0);
 	atomic_init(&g->freed, 0);
 	g->passes = NULL;
@@ -95,6 +106,7 @@ void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *im
 	atomic_init(&p->busy, 0);
 	atomic_init(&p->kicked, false);
 	atomic_init(&p->fenced, false);
+	atomic_init(&p->awaited, false);
 	atomic_init(&p->owner, 0);
 	p->gate = g;
 	p->immediate_exit = (_Atomic(uint8_t) *)immediate_exit;
@@ -132,6 +144,9 @@ void gm_pass_destroy(struct gm_pass *p)
 		p->prev->next = p->next;
 	else
 		g->passes = p->next;
+	/* One whose owner left without seeing the gate shut. */
+	if (gm_take_token(p))
+		atomic_fetch_sub(&g->tokens, 1);
 	pthread_mutex_unlock(&g->lock);
 	/* One that came after the last leave has marked what is the caller's from now on. */
 	take_back_marked(p);
@@ -158,6 +173,23 @@ static inline bool take_back(struct gm_pass *p)
 	return true;
 }
 
+/*
+ * The kernel gives the id of a thread that has ended to a new one. To that one the passes of the old one would
+ * look as though they were its own, and gm_gate_inside_but() counts on knowing which those are.
+ */
+static void disown_stale(struct gm_pass *but, pid_t self)
+{
+	struct gm_gate *g = but->gate;
+
+	pthread_mutex_lock(&g->lock);
+	for (struct gm_pass *p = g->passes; p; p = p->next) {
+		pid_t stale = self;
+
+		atomic_compare_exchange_strong(&p->owner, &stale, 0);
+	}
+	pthread_mutex_unlock(&g->lock);
+}
+
 /* The calling thread is another than the one that passed last: bind the pass to it. */
 static int bind_pass(struct gm_pass *p)
 {
@@ -170,9 +202,16 @@ static int bind_pass(struct gm_pass *p)
 		if (sigismember(&blocked, signo) == 1)
 			return -EINVAL;
 	}
+	/* The first time, or the first in the child of a fork. */
+	if (gm_thread.passing != self) {
+		gm_thread.passing = self;
+		gm_thread.bound = 0;
+		gm_thread.first = p;
+		disown_stale(p, self);
+	}
+	gm_thread.bound++;
 	/* Sequentially consistent, as the read of shut that follows: see bound_elsewhere(). */
 	atomic_store(&p->owner, self);
-	gm_thread.bound++;
 	return 0;
 }
 
@@ -182,9 +221,16 @@ void gm_wake_inhibitor(struct gm_gate *g)
 	gm_futex_wake(&g->left, 1);
 }
 
+void gm_pass_give_token(struct gm_pass *p)
+{
+	struct gm_gate *g = p->gate;
+
+	if (gm_take_token(p) && atomic_fetch_sub(&g->tokens, 1) == 1)
+		gm_wake_inhibitor(g);
+}
+
 int gm_gate_sleep(struct gm_gate *g)
 {
-	gm_wake_inhibitor(g);
 	if (atomic_load(&g->shut) == GM_SHUT)
 		gm_futex_wait(&g->shut, GM_SHUT, GM_NO_DEADLINE);
 	return gm_gate_broken(g) ? -ENOTRECOVERABLE : 0;
@@ -202,12 +248,14 @@ int gm_pass_enter_shut(struct gm_pass *p, uint32_t depth)
 		return 0;
 	}
 	if (gm_gate_mine(g)) {
+		/* Nobody else looks, so there is no token to give. */
 		set_busy(p, 0);
 		return -EDEADLK;
 	}
 	gm_waiting_begin(g);
 	do {
 		set_busy(p, 0);
+		gm_pass_give_token(p);
 		err = gm_gate_sleep(g);
 		take_back(p);
 		if (err)
@@ -222,7 +270,7 @@ int gm_pass_enter_rare(struct gm_pass *p)
 {
 	uint32_t depth;
 
-	if (atomic_load_explicit(&p->owner, memory_order_relaxed) != gm_thread.tid) {
+	if (atomic_load_explicit(&p->owner, memory_order_relaxed) != gm_thread.passing) {
 		int err = bind_pass(p);
 
 		if (err)
@@ -243,7 +291,7 @@ bool gm_pass_leave_rare(struct gm_pass *p)
 	kicked = depth == 0 && take_back(p);
 	set_busy(p, depth);
 	if (gm_pass_shut(p) && depth == 0)
-		gm_wake_inhibitor(p->gate);
+		gm_pass_give_token(p);
 	return kicked;
 }
 
@@ -253,7 +301,8 @@ bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but)
 	bool inside;
 
 	/* Nearly all who come to a shut gate: they are not to queue for the lock, the inhibitor needs it. */
-	if (gm_thread.bound == (but != NULL) && !gm_thread.records)
+	if (!gm_thread.records &&
+	    (!gm_thread.bound || (gm_thread.bound == 1 && gm_thread.first == but)))
 		return false;
 	/*
 	 * With the lock held (G6): a hold that is added while the gate is shut is added wholly before or

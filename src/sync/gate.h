@@ -15,10 +15,11 @@
  * Invariants:
  *  G1  Between a successful gm_gate_shut() and gm_gate_open() no pass is busy, but for one whose owner has
  *      set it on the way in and not yet looked at `shut`; it goes back before it does anything.
- *  G2  A pass is written by the thread that owns it; by others only its `kicked` mark.
+ *  G2  A pass is written by the thread that owns it; by others only its `kicked` mark and its token.
  *  G3  A thread that sleeps at the gate is not busy; one that is busy is never made to wait for the gate
  *      (holds nest).
- *  G4  Whoever leaves while the gate is shut wakes the inhibitor after it has cleared busy.
+ *  G4  Whoever leaves while the gate is shut, and is awaited, gives the inhibitor its token back after it has
+ *      cleared busy; who gives the last one back wakes him. A holder always wakes him.
  *  G5  immediate_exit is set to GM_KICKED by the inhibitor and taken back by the pass's owner only after
  *      KVM_RUN has returned and before busy is cleared, or at the next leave, or when it wakes at the gate.
  *      The value 1 is the application's, and is never overwritten nor cleared.
@@ -37,7 +38,12 @@
 
 #include "base/alloc.h"
 
+/* What two processors should not write to at once. arm64 has lines of 64 and of 128 bytes. */
+#ifdef __aarch64__
+#define GM_CACHE_LINE 128
+#else
 #define GM_CACHE_LINE 64
+#endif
 #define GM_KICKED 2 /* the value of immediate_exit that is ours */
 #define GM_HOLDERS 64
 
@@ -48,6 +54,7 @@ struct gm_pass {
 	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) busy; /* depth of holds */
 	_Atomic(bool) kicked;
 	_Atomic(bool) fenced;		  /* its owner is known to use full fences */
+	_Atomic(bool) awaited;		  /* the token: the inhibitor waits for it to come out */
 	_Atomic(pid_t) owner;		  /* kernel's id of the thread bound to it; 0: none yet */
 	struct gm_gate *gate;		  /* constant, as are the next two */
 	_Atomic(uint8_t) *immediate_exit; /* in kvm_run; NULL: nothing to set */
@@ -73,7 +80,8 @@ struct gm_gate {
 	int kick_signal;
 	_Atomic(uint32_t) crowd; /* threads that wait for a free holder */
 	/* Second: what threads write that leave while it is shut, or had to wait. */
-	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) left; /* a futex: counts leaves */
+	_Alignas(GM_CACHE_LINE) _Atomic(uint32_t) left; /* a futex: counts wakes of the inhibitor */
+	_Atomic(uint32_t) tokens;  /* out, or taken and about to be subtracted */
 	_Atomic(uint32_t) waiting; /* a futex: threads that had to wait and are not in yet */
 	_Atomic(uint32_t) freed;   /* a futex: counts holders that became free for the crowd */
 	/* Third: the inhibitor's. */

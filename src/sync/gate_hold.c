@@ -101,6 +101,7 @@ static __attribute__((noinline)) int hold_shut(struct gm_gate *g, pid_t self, st
 	gm_waiting_begin(g);
 	do {
 		release(g, *h);
+		gm_wake_inhibitor(g);
 		err = gm_gate_sleep(g);
 		if (err)
 			break;

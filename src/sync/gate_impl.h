@@ -26,6 +26,15 @@ static inline void gm_mark_kicked(struct gm_pass *p)
 	atomic_store(&p->kicked, true);
 }
 
+/* To be called by a holder when its record is free (G4). */
+void gm_wake_inhibitor(struct gm_gate *g);
+
+/* Take the token of a pass back, if it is out. True: it was. Its count is then to be subtracted. */
+static inline bool gm_take_token(struct gm_pass *p)
+{
+	return atomic_exchange(&p->awaited, false);
+}
+
 /* Sleep at the shut gate. 0: try to get in again, it may be open. -ENOTRECOVERABLE: it is broken.
  * pre: has just ceased to be inside (G3). */
 int gm_gate_sleep(struct gm_gate *g);

@@ -20,9 +20,11 @@
  * nobody.
  */
 struct gm_thread {
-	pid_t tid;	  /* -1: not asked yet; never equal to an owner of 0 */
-	uint32_t records; /* holder records that it has, in all gates */
-	uint32_t bound; /* how often a pass was bound to it; 1: it can be inside by that one only */
+	pid_t tid;		     /* -1: not asked yet; never equal to an owner of 0 */
+	pid_t passing;		     /* as tid, but -1 until a pass is bound to it */
+	uint32_t records;	     /* holder records that it has, in all gates */
+	uint32_t bound;		     /* how often a pass was bound to it */
+	const struct gm_pass *first; /* that was; for comparisons only, it may be gone */
 };
 
 /* One load from the thread's own block, no call. */
@@ -34,8 +36,8 @@ int gm_pass_enter_rare(struct gm_pass *p);
 bool gm_pass_leave_rare(struct gm_pass *p);
 /* @p has become busy, by @depth + 1 holds, and has found the gate shut. */
 int gm_pass_enter_shut(struct gm_pass *p, uint32_t depth);
-/* G4: called after busy has been cleared, or a holder's record freed. */
-void gm_wake_inhibitor(struct gm_gate *g);
+/* G4: called after busy has been cleared. */
+void gm_pass_give_token(struct gm_pass *p);
 
 /* Is its thread inside by it? pre: that is the calling thread. */
 static inline bool gm_pass_busy(const struct gm_pass *p)
@@ -64,7 +66,8 @@ static inline void gm_pass_set_light(struct gm_pass *p, uint32_t depth)
 
 static inline int gm_pass_enter(struct gm_pass *p)
 {
-	if (gm_unlikely(atomic_load_explicit(&p->owner, memory_order_relaxed) != gm_thread.tid ||
+	if (gm_unlikely(atomic_load_explicit(&p->owner, memory_order_relaxed) !=
+				gm_thread.passing ||
 			gm_pass_busy(p) || !gm_pass_light(p)))
 		return gm_pass_enter_rare(p);
 	gm_pass_set_light(p, 1);
@@ -79,7 +82,7 @@ static inline bool gm_pass_leave(struct gm_pass *p)
 		return gm_pass_leave_rare(p);
 	gm_pass_set_light(p, 0);
 	if (gm_pass_shut(p))
-		gm_wake_inhibitor(p->gate);
+		gm_pass_give_token(p);
 	return false;
 }
 

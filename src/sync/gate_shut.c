@@ -8,6 +8,7 @@
  *    if the heavy barrier has not come between S1 and W2.
  *  - One look at all passes and holders is one critical section of g->lock (G6).
  *  - All who are inside are kicked before any is waited for.
+ *  - Who is seen inside has a token, and is looked at once more after he got it (W2).
  *
  * When the heavy barrier fails
  *
@@ -147,6 +148,27 @@ static void kick(struct round *r, struct gm_pass *p)
 	gm_trace2(gate_kick, p->id, owner);
 }
 
+static void take_token(struct gm_pass *p)
+{
+	if (gm_take_token(p))
+		atomic_fetch_sub(&p->gate->tokens, 1);
+}
+
+/* W2: is it inside? Then it has a token from here on. */
+static bool await_pass(struct gm_pass *p, bool sure)
+{
+	if (sure && !atomic_load(&p->busy)) {
+		take_token(p);
+		return false;
+	}
+	if (!atomic_exchange(&p->awaited, true))
+		atomic_fetch_add(&p->gate->tokens, 1);
+	if (!sure || atomic_load(&p->busy))
+		return true;
+	take_token(p);
+	return false;
+}
+
 /* One look at all: kick who is inside. False: nobody is. Else @who names one of them. */
 static bool look(struct round *r, struct gm_stuck *who)
 {
@@ -157,7 +179,7 @@ static bool look(struct round *r, struct gm_stuck *who)
 	for (struct gm_pass *p = g->passes; p; p = p->next) {
 		bool sure = credible(r, p);
 
-		if (sure && !atomic_load(&p->busy))
+		if (!await_pass(p, sure))
 			continue;
 		kick(r, p);
 		/* He may sleep at the gate since before: let him try, and so show that he knows. */
@@ -224,6 +246,15 @@ static int drain(struct round *r, uint64_t deadline, struct gm_stuck *stuck)
 	}
 }
 
+/* Nobody is waited for any more. */
+static void take_all_tokens(struct gm_gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	for (struct gm_pass *p = g->passes; p; p = p->next)
+		take_token(p);
+	pthread_mutex_unlock(&g->lock);
+}
+
 static void let_in(struct gm_gate *g, uint64_t deadline)
 {
 	uint32_t waiting = atomic_load(&g->waiting);
@@ -272,6 +303,7 @@ int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint
 		atomic_store(&g->shut, GM_SHUT);
 	err = drain(&r, deadline_ns, stuck);
 	if (err) {
+		take_all_tokens(g);
 		end_shut(g, broken ? GM_BROKEN : GM_OPEN);
 		return err;
 	}

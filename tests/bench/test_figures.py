@@ -60,7 +60,9 @@ def main():
     status, text = run(measured(), block("size", "old\n"))
     expect(status == 0, "a table is made")
     expect("| 64 GiB | 35 us (69) | 35 us (69) | 35 us (69) | 35 us (69) |" in text, f"of these:\n{text}")
-    expect("old" not in text and text.startswith("before\n") and text.endswith("after\n"), "the rest stays")
+    expect("old" not in text and "<!-- figures: size -->" in text and "<!-- end -->" in text,
+           "of the block all but the marks goes")
+    expect(text.startswith("before\n") and text.endswith("after\n"), "the rest stays")
     expect(run(measured(), text) == (0, text), "once more changes nothing")
 
     for name, data in (("no-such", measured()), ("slots", {**measured(), "rows": []}),

@@ -10,7 +10,7 @@
 #define FLIPPED PAGE_TEST
 #define ALSO_FLIPPED (PAGE_TEST + 8)
 #define ROUNDS_ALONE 60
-#define ROUNDS_BESIDE 15
+#define ROUNDS_BESIDE 5
 
 static struct vm vm;
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define FLIPPED PAGE_TEST
-#define FORKS 20
+#define FORKS 12
 #define FREES 3
 #define CHILD_ROUNDS 20
 

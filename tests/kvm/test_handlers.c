@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 
 #define FLIPPED PAGE_TEST
-#define COMMITS 150
+#define COMMITS 100
 #define ROUNDS 12
 
 static struct vm vm;

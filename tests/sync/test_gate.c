@@ -361,15 +361,54 @@ static void all_holders_taken(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* The kernel gives the id of a thread that has ended, with its passes still bound to it, to a new thread. */
+static void *begin_with_stale_passes(void *arg)
+{
+	struct fix *f = arg;
+	unsigned kicked;
+	uint64_t start;
+	struct gm_stuck stuck;
+	pid_t self = (pid_t)syscall(SYS_gettid);
+
+	/* It learns its id by something else than a pass. */
+	assert_int_equal(gm_gate_enter(&f->gate), 0);
+	gm_gate_leave(&f->gate);
+	f->pass[0].owner = self;
+	f->pass[1].owner = self;
+	assert_int_equal(gm_pass_enter(&f->pass[0]), 0);
+	assert_int_equal(f->pass[1].owner, 0);
+	assert_true(gm_gate_inside(&f->gate));
+	assert_int_equal(gm_gate_shut(&f->gate, in_ms(60000), &kicked, &start, &stuck), -EDEADLK);
+	gm_pass_leave(&f->pass[0]);
+	assert_false(gm_gate_inside(&f->gate));
+	return NULL;
+}
+
+static void thread_id_again(void **state)
+{
+	struct fix *f = *state;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, begin_with_stale_passes, f), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(passes_when_open),		 TEST(leave_too_often),
-		TEST(keeps_newcomers_out),	 TEST(waits_for_insiders),
-		TEST(holds_nest_while_shutting), TEST(holder_of_another_gate_waits),
-		TEST(deadlocks_are_refused),	 TEST(deadline_names_the_stuck),
-		TEST(second_inhibitor_waits),	 TEST(broken_until_repaired),
-		TEST(attach_while_shut),	 TEST(all_holders_taken),
+		TEST(passes_when_open),
+		TEST(leave_too_often),
+		TEST(thread_id_again),
+		TEST(keeps_newcomers_out),
+		TEST(waits_for_insiders),
+		TEST(holds_nest_while_shutting),
+		TEST(holder_of_another_gate_waits),
+		TEST(deadlocks_are_refused),
+		TEST(deadline_names_the_stuck),
+		TEST(second_inhibitor_waits),
+		TEST(broken_until_repaired),
+		TEST(attach_while_shut),
+		TEST(all_holders_taken),
 	};
 	int failed = cmocka_run_group_tests_name("gate, membarrier", tests, NULL, NULL);
 
