@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <gpamap.h>
+#include <gpamap-listener.h>
 #include <gpamap-sim.h>
 
 #define PAGE 0x10000
@@ -81,9 +82,12 @@ static const char *translate(struct device *d, uint64_t gpa)
 static bool request(struct device *d)
 {
 	volatile struct descriptor *desc = (struct descriptor *)translate(d, RING);
-	uint64_t generation = desc->generation;
+	uint64_t generation;
 	volatile uint64_t *found;
 
+	if (!desc)
+		return false;
+	generation = desc->generation;
 	usleep(200); /* what a device does in the meantime */
 	found = (uint64_t *)translate(d, desc->buffer);
 	return found && *found == generation;
@@ -164,7 +168,8 @@ static int prepare(void *opaque, const struct gpamap_change *change)
 	return 0;
 }
 
-/* No vCPU runs, so no new requests come; finish the one on its way. */
+/* No vCPU runs, so no new requests come; finish the one on its way. Its thread never waits for the gate, nor for a
+ * commit, or this would wait in vain. */
 static int quiesce(void *opaque, uint64_t deadline_ns)
 {
 	struct timespec until = {(time_t)(deadline_ns / 1000000000),

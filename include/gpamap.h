@@ -10,7 +10,10 @@
  *  - 0 or a negative errno; a result goes through the last argument, untouched on failure.
  *  - The library never prints, exits or aborts, has no threads of its own and installs no signal
  *    handler unless gpamap_kick_install() is called.
- *  - Any thread may call it; it must not be called from a signal handler.
+ *  - Any thread may call it, but not from a signal handler, nor from a read-side critical section of
+ *    liburcu-bp, whose grace periods commits wait for. A thread must not be ended, by pthread_cancel() either,
+ *    while it has a transaction open, is inside the gate, or is in a callback of the library's. Asynchronous
+ *    cancellation is not allowed in any function of the library.
  *  - Destructors (put, detach, free, abort) accept NULL and can't fail.
  *  - After a fork() the child must not use a map of its parent's: KVM refuses another process's ioctls, and
  *    gpamap_begin() gives -EPERM. It may make its own if no thread was in a function of the library when it was
@@ -53,21 +56,33 @@ enum {
 	GPAMAP_NO_MEMBARRIER = 1u << 0,
 	/* Guest memory may block whoever touches it until this process does something about it (userfaultfd,
 	 * FUSE): every slot operation of every commit is then done behind the shut gate, as with
-	 * GPAMAP_COMMIT_ONE_INSTANT. Without it, a slot operation that needs no gate waits in the kernel for a
-	 * vCPU that is stuck in such a fault, and no deadline can end that (P6). */
+	 * GPAMAP_COMMIT_ONE_INSTANT. Without it, a slot operation that needs no gate waits in the kernel
+	 * for a vCPU that is stuck in such a fault, and no deadline can end that (P6). */
 	GPAMAP_FAULTS_MAY_BLOCK = 1u << 1,
+	/* A slot that goes takes along what vCPUs have mapped of its own pages, and nothing else. Without this
+	 * flag KVM on x86 drops all that it has mapped of the guest with each slot that is deleted or moved, and
+	 * the vCPUs fault it in again after the commit: slow, not wrong. Linux 6.12 and later can be told not to,
+	 * by disabling KVM_X86_QUIRK_SLOT_ZAP_ALL; gpamap_new_kvm() does that with KVM_CAP_DISABLE_QUIRKS2 as its
+	 * last step, and it stays so as long as the VM lives. It is not the default since it is not KVM's: when
+	 * Linux tried it for all VMs in 2019, some with an assigned GPU broke, and the reason was never found.
+	 *
+	 * Who disables other quirks, too, does so after gpamap_new_kvm() and names this one again: before Linux
+	 * 6.15, and stable kernels that have its change, a call enables what it doesn't name. The flag changes
+	 * nothing where KVM never had the quirk: on other processors, and from 6.12 on in VMs of any type but
+	 * KVM_X86_DEFAULT_VM, so in all that have private memory. */
+	GPAMAP_ZAP_SLOT_ONLY = 1u << 2,
 };
 
 /* How a map is made. All zero is good, but for kick_signal where vCPUs are to be attached. */
 struct gpamap_options {
 	/* Address spaces, 1 or more; 0 means 1. x86 with SMM has 2. */
 	unsigned spaces;
-	/* GPAMAP_NO_MEMBARRIER, GPAMAP_FAULTS_MAY_BLOCK, or 0. */
+	/* GPAMAP_NO_MEMBARRIER, GPAMAP_FAULTS_MAY_BLOCK, GPAMAP_ZAP_SLOT_ONLY, or 0. */
 	unsigned flags;
 	/* The signal that brings a vCPU thread out of KVM_RUN. It needs a handler (any; see
 	 * gpamap_kick_install()), and must not be blocked in a thread that runs a vCPU. */
 	int kick_signal;
-	/* Deadline of a commit that shuts the gate, in ms, where the commit gives none. 0: 5000. */
+	/* How long a commit may wait, in ms, where it does not say itself. 0: 5000. */
 	unsigned timeout_ms;
 	/* No slot is larger, and slots are cut at multiples of it; a power of two of at least a page.
 	 * Bounds what a change has to delete and re-create. 0: 1 GiB, which keeps huge pages whole. */
@@ -85,26 +100,25 @@ struct gpamap_options {
 };
 
 /*
- * Make a map for the VM behind @vm_fd (from KVM_CREATE_VM). The caller keeps the fd and must keep it
- * open until gpamap_free(). Capabilities are asked for on this fd, once. From here on, the caller
- * must not use KVM_SET_USER_MEMORY_REGION on it with an id that isn't reserved by
- * gpamap_reserve_slots(). @opt may be NULL.
+ * Make a map for the VM behind @vm_fd (from KVM_CREATE_VM). The caller keeps the fd and must keep it open
+ * until gpamap_free(). Capabilities are asked for on this fd, once. From here on, the caller must not use
+ * KVM_SET_USER_MEMORY_REGION on it with an id that isn't reserved by gpamap_reserve_slots(). @opt may be
+ * NULL.
  *
- * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM
- * has, or a KVM without KVM_CAP_IMMEDIATE_EXIT. -ENOMEM.
+ * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM has,
+ * GPAMAP_ZAP_SLOT_ONLY where KVM can't do that, or a KVM without KVM_CAP_IMMEDIATE_EXIT. -ENOMEM.
  */
 int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret);
 
 /*
- * End a map. Every slot that it made is deleted. No transaction may be open, no vCPU attached and no
- * thread inside any of its functions. Regions that the caller still holds live on, and may only be
- * put.
+ * End a map. Every slot that it made is deleted. No transaction may be open, no vCPU attached and no thread
+ * inside any of its functions. Regions that the caller still holds live on, and may only be put.
  */
 void gpamap_free(struct gpamap *map);
 
 /*
- * Keep @count slot ids from @first on in address space @space for the caller's own use. The library
- * will not use them, and the caller must keep his slots off the memory of the map.
+ * Keep @count slot ids from @first on in address space @space for the caller's own use. The library will
+ * not use them, and the caller must keep his slots off the memory of the map.
  * -EBUSY: one of them is in use by the library. -ERANGE: beyond what KVM has.
  */
 int gpamap_reserve_slots(struct gpamap *map, unsigned space, uint32_t first, uint32_t count);
@@ -154,9 +168,10 @@ enum {
 };
 
 /*
- * Device callbacks. @offset is within the region, @len 1 to 8. They run on the thread that accesses
- * the map, outside the gate and with no lock held, so they may begin and commit a transaction. 0 or a
- * negative errno, which the access then returns. A NULL callback makes the access fail with -ENXIO.
+ * Device callbacks. @offset is within the region, @len 1 to 8. They run on the thread that accesses the
+ * map, outside the gate and with no lock held, so they may begin and commit a transaction (but not if it is
+ * a listener's callback that accesses the map). 0 or a negative errno, which the access then returns. A NULL
+ * callback makes the access fail with -ENXIO.
  */
 struct gpamap_mmio_ops {
 	int (*read)(void *opaque, uint64_t offset, void *data, unsigned len);
@@ -183,8 +198,8 @@ struct gpamap_region_desc {
 	/* Given to ops and to release. */
 	void *opaque;
 	/* Called once when nothing can reach the region any more: no vCPU, no reader, no slot, no
-	 * handle. Runs on the thread that ended the last use (a commit, an accessor, a put), with no
-	 * lock held. The memory may be unmapped in it. (P5) */
+	 * handle. Runs on the thread that ended the last use (a commit, an accessor, a put), with no lock
+	 * held. The memory may be unmapped in it. (P5) */
 	void (*release)(void *opaque);
 	/* With GPAMAP_GUEST_MEMFD; the fd is the caller's and must stay open until release. */
 	int guest_memfd;
@@ -194,9 +209,9 @@ struct gpamap_region_desc {
 /*
  * Make a region, attached nowhere, with one reference for the caller.
  *
- * -EINVAL: kind, flags or a field that the kind does not have; size 0; misaligned memory, size or
- * window. -EOVERFLOW: a range wraps. -ERANGE: max_size below size. -EXDEV: target belongs to another
- * map. -ENOMEM. gpamap_last_message() says which.
+ * -EINVAL: kind, flags or a field that the kind does not have; size 0; misaligned memory, size or window.
+ * -EOVERFLOW: a range wraps. -ERANGE: max_size below size. -EXDEV: target belongs to another map. -ENOMEM.
+ * gpamap_last_message() says which.
  */
 int gpamap_region_new(struct gpamap *map, const struct gpamap_region_desc *desc,
 		      struct gpamap_region **ret);
@@ -215,20 +230,18 @@ struct gpamap_region *gpamap_root(struct gpamap *map, unsigned space);
 /* ---------------------------------------------------------------------------- transactions --- */
 
 /*
- * Begin to edit. Waits while another thread has a transaction open on this map, without a deadline:
- * it depends on that thread alone. A transaction may be used by one thread at a time.
+ * Begin to edit. Waits while another thread has a transaction open on this map, without a deadline: it
+ * depends on that thread alone. Who waits gets it in the order of coming. A transaction may be used by one
+ * thread at a time.
  *
- * Who waits gets it in the order of coming.
- *
- * -EDEADLK: this thread has one open already, or is inside the gate. -EPERM: the map was made by a process of which
- * this one is a fork. -ENOMEM.
+ * -EDEADLK: this thread has one open already, or is inside the gate. -EPERM: the map was made by a process
+ * of which this one is a fork. -ENOMEM.
  */
 int gpamap_begin(struct gpamap *map, struct gpamap_txn **ret);
 
 /*
- * Edits. Each takes effect in the transaction only, and either succeeds or changes nothing; the
- * message of a refusal is gpamap_message(). All may return -ENOMEM, and -EXDEV for a region of
- * another map.
+ * Edits. Each takes effect in the transaction only, and either succeeds or changes nothing; the message of
+ * a refusal is gpamap_message(). All may return -ENOMEM, and -EXDEV for a region of another map.
  */
 
 /* Put @child at @offset in the container @parent. Where children overlap, the higher @priority is
@@ -250,8 +263,8 @@ int gpamap_set_readonly(struct gpamap_txn *txn, struct gpamap_region *region, bo
 /* Another size. -EPERM: not resizable. -ERANGE: 0 or beyond max_size. -EOVERFLOW, -EINVAL. */
 int gpamap_resize(struct gpamap_txn *txn, struct gpamap_region *region, uint64_t size);
 /* Other memory behind a RAM or ROM device region. Copying the content is the caller's job, and so is
- * keeping the old memory until the commit has returned and no accessor runs.
- * -ENOTSUP: other kinds, and guest_memfd. -EINVAL: misaligned. */
+ * keeping the old memory until the commit has returned and no accessor runs. -ENOTSUP: other kinds, and
+ * guest_memfd. -EINVAL: misaligned. */
 int gpamap_reback(struct gpamap_txn *txn, struct gpamap_region *region, void *hva);
 /* Show another part of the target. -ENOTSUP: no alias. -EINVAL, -EOVERFLOW. */
 int gpamap_set_target_offset(struct gpamap_txn *txn, struct gpamap_region *alias, uint64_t offset);
@@ -269,10 +282,10 @@ enum gpamap_prot {
 };
 
 /*
- * The plain way: map, unmap and protect by GPA, the newest wins. These mappings lie above the tree of
- * the address space; where there are none, the tree is seen. Cost: O(log mappings) for each mapping
- * touched. @gpa, @size, @hva and @offset are multiples of the page size (-EINVAL), @size not 0, and
- * nothing may wrap (-EOVERFLOW). -ENXIO: no such space. -EPERM: GPAMAP_RO on guest_memfd.
+ * The plain way: map, unmap and protect by GPA, the newest wins. These mappings lie above the tree of the
+ * address space; where there are none, the tree is seen. Cost: O(log mappings) for each mapping touched.
+ * @gpa, @size, @hva and @offset are multiples of the page size (-EINVAL), @size not 0, and nothing may wrap
+ * (-EOVERFLOW). -ENXIO: no such space. -EPERM: GPAMAP_RO on guest_memfd.
  */
 
 /* Map the caller's memory. It must stay until the commit of its unmap has returned and no accessor
@@ -297,7 +310,7 @@ enum {
 
 struct gpamap_commit_options {
 	unsigned flags;
-	/* How long to wait for vCPUs and ioctls to come out, in ms. 0: that of the map. */
+	/* How long to wait in all, see gpamap_commit(), in ms. 0: that of the map. */
 	unsigned timeout_ms;
 };
 
@@ -312,25 +325,27 @@ struct gpamap_commit_report {
 };
 
 /*
- * Bring the edits to KVM and make them the map. @opt and @ret may be NULL. When it has succeeded every
- * vCPU sees the new map, and the transaction is gone. When it fails nothing has changed (P3), and the
+ * Bring the edits to KVM and make them the map. @opt and @ret may be NULL. When it has succeeded every vCPU
+ * sees the new map, and the transaction is gone. When it fails nothing has changed (P3), and the
  * transaction is still open: commit it again or abort it.
  *
- * Blocks on, until the deadline: ioctls that are serialised with commits (gpamap_vm_ioctl()); and, only if the gate
- * must shut, vCPUs and ioctls inside it, and listeners that quiesce. Then on KVM's slot lock and its SRCU, and on a
- * short RCU grace period. A slot operation outside the gate waits in KVM, without a deadline, for a vCPU that is stuck
- * in a fault: see GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler. Runs callbacks of listeners, and
+ * Blocks on, until the deadline: whoever reads dirty bits, adds a listener or is in an ioctl that is
+ * serialised with commits; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that
+ * quiesce. If a late operation fails after the gate has opened, it must be shut again to undo, and for that
+ * the deadline begins anew. Also blocks on KVM's slot lock and its SRCU, and on a short RCU grace period. A slot
+ * operation outside the gate waits in KVM, without a deadline, for a vCPU that is stuck in a fault: see
+ * GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler. Runs callbacks of listeners, and
  * release callbacks, before it returns.
  *
- * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards. But it must not
- * be of the asynchronous sort, here as in every other function of the library, and it must not end a thread
- * that has a transaction open or is inside the gate: both would stay so.
+ * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards.
  *
  * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which.
- * What a listener has refused with. -EDEADLK: this thread is inside the gate, or in a listener's callback. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
- * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM.
- * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer
- * the same, until a commit succeeds; until then keep both the old and the new memory. Any errno of KVM's slot ioctl: that step failed, all is undone.
+ * -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener has refused with.
+ * -EINVAL: unknown flags. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
+ * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM. Any errno of
+ * KVM's slot ioctl: that step failed, all is undone.
+ * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer the same,
+ * until a commit succeeds; until then keep both the old and the new memory.
  */
 int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
 		  struct gpamap_commit_report *ret);
@@ -341,8 +356,9 @@ void gpamap_abort(struct gpamap_txn *txn);
 /* Why the last call on this transaction failed, in words; valid until the next one on it. */
 const char *gpamap_message(const struct gpamap_txn *txn);
 
-/* Who did not come out of the gate, or did not quiesce, in time: a vCPU, else a listener, else a thread between
- * gpamap_enter() and gpamap_leave(). */
+/* Whom a commit has waited for in vain: a vCPU, else a listener, else a thread between gpamap_enter() and
+ * gpamap_leave(), or in an ioctl that is serialised with commits, gpamap_dirty_fetch() or
+ * gpamap_listener_add(). */
 struct gpamap_stuck_info {
 	bool is_vcpu;
 	unsigned vcpu_id;  /* as given at attach */
@@ -382,23 +398,24 @@ void gpamap_plan_free(struct gpamap_plan *plan);
 /* -------------------------------------------------------------------------------- the gate --- */
 
 /*
- * Every ioctl that may touch guest memory passes the gate: KVM_RUN by gpamap_vcpu_run(), or by
- * enter and leave in a loop of the caller's own; other ioctls by gpamap_vm_ioctl() and its like, or by enter
- * and leave. Passing it writes
- * one cache line of the vCPU's own, with no locked instruction where membarrier(2) works (P8).
+ * Every ioctl that may touch guest memory passes the gate: KVM_RUN by gpamap_vcpu_run(), or by enter and
+ * leave in a loop of the caller's own; other ioctls by gpamap_vm_ioctl() and its like, or by enter and
+ * leave. Passing it writes one cache line of the vCPU's own, with no locked instruction where membarrier(2)
+ * works (P8).
  */
 
 /* Install an empty handler for @signo, without SA_RESTART. -EBUSY: it has a handler already, which
- * serves as well if it is installed by sigaction() without SA_RESTART (signal() sets that).
- * -EINVAL: no such signal. */
+ * serves as well if it is installed by sigaction() without SA_RESTART (signal() sets that). -EINVAL: no
+ * such signal. */
 int gpamap_kick_install(int signo);
 
 /*
- * Bring a vCPU under the gate. @vcpu_fd is from KVM_CREATE_VCPU and @run its mmap; both must stay
- * until gpamap_vcpu_detach(). @id is for reports. It may be run by any thread, by one at a time. While
- * a commit is on its way, the new vCPU waits at the gate like the others.
- * -EINVAL: the map has no kick signal, it has no handler, or it is blocked in this thread: then it most
- * likely is in the vCPU's thread, too, and commits could not bring the vCPU out. -ENOTSUP: the map is not for KVM.
+ * Bring a vCPU under the gate. @vcpu_fd is from KVM_CREATE_VCPU and @run its mmap; both must stay until
+ * gpamap_vcpu_detach(). @id is for reports. It may be run by any thread, by one at a time. While a commit
+ * is on its way, the new vCPU waits at the gate like the others.
+ * -EINVAL: the map has no kick signal; it has no handler, or one with SA_RESTART; or it is blocked in this
+ * thread: then it most likely is in the vCPU's thread, too, and commits could not bring the vCPU out.
+ * -ENOTSUP: the map is not for KVM. -ENOMEM.
  */
 int gpamap_vcpu_attach(struct gpamap *map, int vcpu_fd, struct kvm_run *run, unsigned id,
 		       struct gpamap_vcpu **ret);
@@ -408,10 +425,11 @@ void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
 
 /*
  * KVM_RUN until an exit for the caller. Waits while the gate is shut. Kicks of the library's own are
- * handled inside. 0: an exit, see its kvm_run. -EINTR: a signal, or the caller set immediate_exit to 1
- * (and clears it himself; the library uses another value for its own). As with KVM_RUN itself, a signal
- * alone may come just before the guest runs and be missed: let its handler set immediate_exit. -ENOTRECOVERABLE: the map is
- * broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. Else KVM_RUN's.
+ * handled inside. 0: an exit, see its kvm_run. -EINTR: a signal, or the caller set immediate_exit to 1 (and
+ * clears it himself; the library uses another value for its own). As with KVM_RUN itself, a signal alone
+ * may come just before the guest runs and be missed: let its handler set immediate_exit. -ENOTRECOVERABLE:
+ * the map is broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. Else
+ * KVM_RUN's.
  */
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
 
@@ -431,9 +449,9 @@ void gpamap_leave(struct gpamap *map);
 /*
  * One ioctl, passing the gate if it may touch guest memory. @request is any of KVM's; an argument that is
  * no pointer is cast to one. The library has a table of all of them, up to Linux 7.2: some are free, and
- * done even while the gate is shut or the map is broken; those that may touch guest memory, and those that it
- * doesn't know, pass the gate; those that change slots or go by their ids wait for a commit on its way, and
- * a commit waits for them.
+ * done even while the gate is shut or the map is broken; those that may touch guest memory, and those that
+ * it doesn't know, pass the gate; those that change slots or go by their ids wait for a commit on its way,
+ * and a commit waits for them.
  *
  * What the ioctl returned, 0 or more, or a negative errno: the ioctl's, or the library's, which is one of
  * -ENOTRECOVERABLE: the map is broken. -EDEADLK: it would wait for a commit, and this thread is inside the
@@ -453,8 +471,9 @@ int gpamap_device_ioctl(struct gpamap *map, int device_fd, unsigned long request
 
 /*
  * Of a vCPU. KVM_RUN is gpamap_vcpu_run(). From any thread: if the vCPU runs in another one, the kernel
- * lets the caller wait for its next exit, as it does without the library; commits go on meanwhile. For the
- * thread that was the last to run or enter the vCPU it counts as running it: by one thread at a time.
+ * lets the caller wait for its next exit, as it does without the library; commits go on meanwhile. But when a
+ * vCPU has been handed to another thread, the one that ran it before must not call this until the new one
+ * has entered or run it.
  * -EPERM: KVM_SET_SIGNAL_MASK with a mask that blocks the kick signal. -EINVAL: KVM_RUN with an argument.
  */
 int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg);
@@ -463,10 +482,10 @@ int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg
 
 /*
  * Read and write guest-physical memory as the map has it now: memory is copied, devices are called (in
- * naturally aligned pieces of up to 8 bytes). Writes mark logged pages dirty (P4). They hold no lock and
- * no RCU section while they copy, so memory that blocks (userfaultfd) blocks them alone.
- * -ENXIO: nothing there. -EROFS: a write to read-only memory. -EACCES: GPAMAP_NONE. -EOVERFLOW: wraps.
- * What a device's callback returned. Bytes before the failing one have been accessed.
+ * naturally aligned pieces of up to 8 bytes). Writes mark logged pages dirty (P4). They hold no lock and no
+ * RCU section while they copy, so memory that blocks (userfaultfd) blocks them alone.
+ * -ENXIO: nothing there. -EROFS: a write to read-only memory. -EACCES: GPAMAP_NONE. -EOVERFLOW: wraps. What
+ * a device's callback returned. Bytes before the failing one have been accessed.
  */
 int gpamap_read(struct gpamap *map, unsigned space, uint64_t gpa, void *buf, size_t len);
 int gpamap_write(struct gpamap *map, unsigned space, uint64_t gpa, const void *buf, size_t len);
@@ -486,14 +505,15 @@ struct gpamap_segment {
 	uint64_t offset; /* of gpa, in its region */
 };
 
-/* The piece that holds @gpa, or else the first one above it, in the map as it is now.
+/* The piece that holds @gpa, or else the first one above it, in the map as it is now. It holds no reference:
+ * hva is good until the region or mapping is removed; whoever needs to know of that is a listener.
  * -ENOENT: there is none. -ENXIO: no such space. */
 int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpamap_segment *ret);
 
 /*
- * Fetch and clear the dirty bits of a logged RAM region: bit i of @bitmap is page i from @offset,
- * wherever the region is mapped, and whatever splits, moves and deletes came between (P4). @bitmap has
- * room for size / page size bits, rounded up to 64. Waits for a commit on its way. In a VM with
+ * Fetch and clear the dirty bits of a logged RAM region: bit i of @bitmap is page i from @offset, wherever
+ * the region is mapped, and whatever splits, moves and deletes came between (P4). @bitmap has room for size
+ * / page size bits, rounded up to 64. Waits for a commit on its way. In a VM with
  * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled, KVM itself clears nothing: pages are then reported again.
  * -EDEADLK: this thread is inside the gate.
  * -EINVAL: misaligned. -ERANGE: beyond the region. -ENODATA: not logged. Else KVM_GET_DIRTY_LOG's.
@@ -501,101 +521,7 @@ int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpama
 int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_t offset,
 		       uint64_t size, uint64_t *bitmap);
 
-/* ------------------------------------------------------------------------------- listeners --- */
-
-/*
- * For users of guest memory that don't go through the gate: vhost, VFIO, a device backend in a thread or in
- * another process. Whoever keeps a copy of the map, or memory pinned by it, changes it with the commit. Each
- * callback is optional. What a listener sees of a commit:
- *
- *     nothing critical      prepare  applied
- *     the gate shuts        prepare  quiesce  resume(true)  applied
- *     vetoed by another     prepare  cancelled
- *     a failure             prepare  [quiesce  resume(false)]  cancelled
- *     a late failure        prepare  quiesce  resume(true)  quiesce  resume(false)  cancelled
- *     undoing failed, too   ... quiesce  cancelled, and it stays quiesced; a later commit repairs the map:
- *                           prepare  resume(true)  applied
- *
- * So what is needed of the old map and of the new one is kept from prepare until applied or cancelled. If nothing
- * differs that a listener can see, none is called; but a commit that repairs a broken map calls them all.
- *
- * Where the gate doesn't shut, memory comes early and goes late, while the listener goes on: guests may use new
- * memory before applied. A listener that must never see a commit half done needs GPAMAP_COMMIT_ONE_INSTANT.
- *
- * Callbacks run one at a time, on the thread that commits. It waits for them, so:
- *  - They may look at the map: gpamap_lookup(), gpamap_read(), gpamap_write(). It is the old one in prepare,
- *    resume(false) and cancelled, and the new one in resume(true) and applied.
- *  - Whatever waits for a commit fails with -EDEADLK in them: gpamap_begin(), gpamap_commit() and all else on
- *    the transaction (gpamap_abort() does nothing), gpamap_dirty_fetch(), gpamap_reserve_slots(),
- *    gpamap_listener_add(), and ioctls about slots. So does what passes the gate, in quiesce and resume.
- *  - They must not wait for a thread that may be in such a function or at the gate, nor for a lock that such
- *    a thread may hold.
- */
-struct gpamap_listener;
-
-/* What a commit changes, as data. Valid from prepare until applied or cancelled has returned. */
-struct gpamap_change;
-
-/* A range in which both views show one piece or nothing, and not the same. */
-struct gpamap_changed {
-	unsigned space;
-	uint64_t gpa;
-	uint64_t size;		      /* GPAMAP_SIZE_MAX: all */
-	struct gpamap_segment before; /* cut to the range; its kind is 0 where there is nothing */
-	struct gpamap_segment after;
-};
-
-/* How many ranges, in order of address space and GPA. */
-size_t gpamap_change_count(const struct gpamap_change *change);
-/* Range @i, valid as long as the change; NULL past the end. */
-const struct gpamap_changed *gpamap_change_range(const struct gpamap_change *change, size_t i);
-/* As gpamap_lookup(), in the whole of the old and of the new view. */
-int gpamap_change_before(const struct gpamap_change *change, unsigned space, uint64_t gpa,
-			 struct gpamap_segment *ret);
-int gpamap_change_after(const struct gpamap_change *change, unsigned space, uint64_t gpa,
-			struct gpamap_segment *ret);
-
-struct gpamap_listener_desc {
-	/* For messages and gpamap_stuck(); copied; not empty. */
-	const char *name;
-	/* prepare and quiesce call the lowest first, and among equals the one that was added first; the others,
-	 * on the way back, call the last one first. */
-	int priority;
-	void *opaque;
-	/* Nothing has happened yet, and the commit may still fail. To allocate, and to refuse with a negative
-	 * errno, which is then the commit's. */
-	int (*prepare)(void *opaque, const struct gpamap_change *change);
-	/* Stop using guest memory, until resume. No vCPU runs, and no ioctl is inside the gate. @deadline_ns is on
-	 * CLOCK_MONOTONIC: this listener's share of what is left of the commit's; it may be past, and is then good
-	 * for what needs no wait. A negative errno fails the commit with it, -ETIMEDOUT as with a vCPU that does not
-	 * come out; it then goes on as if it had not been called. */
-	int (*quiesce)(void *opaque, uint64_t deadline_ns);
-	/* Go on: with the new map if @changed, else with the old one. The gate opens afterwards. */
-	void (*resume)(void *opaque, bool changed);
-	/* The commit has succeeded. When this returns, the listener has no more use for what the old map alone had:
-	 * it may be released next. */
-	void (*applied)(void *opaque, const struct gpamap_change *change);
-	/* The commit has failed after this listener's prepare, and the map is the old one. When this returns, the
-	 * listener has no more use for what the new map alone had. */
-	void (*cancelled)(void *opaque);
-};
-
-/*
- * Add a listener. Before this returns, prepare and applied are called for it alone, with a change from nothing to
- * the map as it is: so it needs no other code to begin. Waits for a commit on its way.
- *
- * -EINVAL: no name. -EDEADLK: from inside the gate, or from a callback of a listener. -ENOMEM. What prepare
- * returned. gpamap_last_message() says more.
- */
-int gpamap_listener_add(struct gpamap *map, const struct gpamap_listener_desc *desc,
-			struct gpamap_listener **ret);
-
-/*
- * Take it out again. Waits for a commit on its way, so must be called outside the gate; afterwards none of its
- * callbacks is called any more, also no resume, should it be quiesced in a broken map. From a callback of a
- * listener it takes effect at the end of the commit. Those that are left at gpamap_free() go with the map.
- */
-void gpamap_listener_remove(struct gpamap_listener *listener);
+/* Other users of guest memory, which don't go through the gate (vhost, VFIO): gpamap-listener.h. */
 
 #ifdef __cplusplus
 }

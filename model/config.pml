@@ -74,7 +74,7 @@
 #define no_recheck_after_sleep 5
 #define no_wake_on_leave 6
 #define no_wake_at_gate 7
-#define wake_before_busy_cleared 8
+#define token_given_before_busy_cleared 8
 #define left_read_after_look 9
 #define no_poll_before_barrier 10
 #define open_without_wake 11
@@ -109,6 +109,11 @@
 #define no_wake_of_crowd 40
 #define request_lost 41
 #define request_taken_for_kick 42
+#define busy_not_read_again 43
+#define tokens_not_looked_at 44
+#define token_not_taken_back 45
+#define expired_keeps_count 46
+#define expired_leaves_tokens 47
 
 #define PASSES (VCPUS + MIXED)
 #define THREADS (PASSES + HOLDERS + INHIBITORS)

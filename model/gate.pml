@@ -194,12 +194,14 @@ end:
 	atomic {
 		timeout ->
 		CLAIM(P6_expired_leaves_no_trace, committing > 0 ||
-		      (shut == 0 && inhibitor == 0 && inhibitors_waiting == 0 && !lock && !held));
+		      (shut == 0 && inhibitor == 0 && inhibitors_waiting == 0 && !lock && !held &&
+		       tokens == 0));
 		CLAIM(P6_nobody_waits_for_ever, (ended | in_guest) == ALL_THREADS);
 		CLAIM(P6_expired_leaves_no_trace, waiting == 0 && crowd == 0);
 		do
 		:: p < PASSES ->
 			CLAIM(G5_no_mark_forgotten, immediate_exit[p] != 2 || kicked[p]);
+			CLAIM(P6_expired_leaves_no_trace, committing > 0 || !awaited[p]);
 			p++
 		:: else -> break
 		od;

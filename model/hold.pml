@@ -103,6 +103,7 @@ inline gate_enter(also_passes)
 		WAITING_BEGIN;
 		do
 		:: release();
+		   wake_inhibitor();		/* C8 */
 		   gate_sleep();
 		   claim();
 		   atomic {			/* C7 */

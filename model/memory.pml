@@ -27,6 +27,8 @@ bool kicked[PASS_ARRAY];
 bool owed[PASS_ARRAY];
 bool fresh[PASS_ARRAY];	   /* not yet kicked in this round: p->round != g->round */
 bool pending[PASS_ARRAY];  /* the kick signal, in the kernel */
+bool awaited[PASS_ARRAY];  /* the token is out */
+short tokens;		   /* -1 where one is given back before it is counted */
 #if BINDS
 bool bound[PASS_ARRAY];	   /* the pass has an owner */
 #endif

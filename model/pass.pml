@@ -10,12 +10,24 @@ inline wake_inhibitor()
 	asleep_left = 0
 }
 
+/* gm_pass_give_token() */
+inline give_token(wakes)
+{
+	atomic { tmp = awaited[me]; awaited[me] = 0; LOCKED };	/* L4 */
+	if
+	:: tmp ->
+		atomic { tokens--; tmp = (tokens == 0 && (wakes)); LOCKED };	/* L4 */
+		if
+		:: tmp -> tmp = 0; wake_inhibitor()
+		:: else
+		fi
+	:: else
+	fi
+}
+
 /* gm_gate_sleep() */
 inline gate_sleep()
 {
-#if MUTANT != no_wake_at_gate
-	wake_inhibitor();
-#endif
 	if
 	:: shut != 0 ->				/* A2 */
 		SLEEP(asleep_shut, shut != 0);
@@ -151,6 +163,9 @@ inline enter_shut(nest, also_holds)
 #if MUTANT != asleep_while_busy
 		   SET_BUSY(0);			/* A1 */
 #endif
+#if MUTANT != no_wake_at_gate
+		   give_token(true);
+#endif
 		   gate_sleep();
 		   take_back(tmp);
 		   SET_BUSY(1);
@@ -179,9 +194,9 @@ inline pass_leave(nest, was_kicked)
 	:: else
 	fi;
 	inside--;
-#if MUTANT == wake_before_busy_cleared
+#if MUTANT == token_given_before_busy_cleared
 	if
-	:: shut != 0 && nest == 0 -> wake_inhibitor()
+	:: shut != 0 && nest == 0 -> give_token(true)
 	:: else
 	fi;
 #endif
@@ -189,17 +204,16 @@ inline pass_leave(nest, was_kicked)
 	if
 	:: shut != 0 && nest == 0 ->
 		SET_BUSY(nest);
-		wake_inhibitor()
+		give_token(true)
 	:: else -> SET_BUSY(nest)
 	fi
 #else
 	SET_BUSY(nest)				/* L1 */
 #endif
-#if MUTANT != wake_before_busy_cleared && MUTANT != no_wake_on_leave && \
-	MUTANT != shut_read_before_leave
+#if MUTANT != token_given_before_busy_cleared && MUTANT != shut_read_before_leave
 	;
 	if
-	:: shut != 0 && nest == 0 -> wake_inhibitor()	/* L3 */
+	:: shut != 0 && nest == 0 -> give_token((MUTANT != no_wake_on_leave))	/* L3 */
 	:: else
 	fi
 #endif

@@ -186,38 +186,85 @@ inline kick(p)
 }
 
 #if PASSES > 0
+/* take_token(), of the pass that is looked at. */
+inline take_token(counts)
+{
+	atomic { tmp = awaited[at]; awaited[at] = 0; LOCKED };	/* W2 */
+	if
+	:: tmp -> atomic { tmp = 0; tokens = tokens - (counts); LOCKED }
+	:: else
+	fi
+}
+
+#if FAILS
+#define SURE seen
+#else
+#define SURE true
+#endif
+#if MUTANT == credible_asked_after_busy
+#define BUSY other
+#else
+#define BUSY busy[at]
+#endif
+#define TAKES_BACK (MUTANT != token_not_taken_back)
+
+/* await_pass(): is it inside? Then other is 1, and it has a token. */
+inline await_pass()
+{
+	if
+	:: SURE && BUSY == 0 ->			/* S3, W2 */
+		if
+		:: TAKES_BACK -> take_token(1)
+		:: else
+		fi;
+		other = 0
+	:: else ->
+		atomic { tmp = awaited[at]; awaited[at] = 1; LOCKED };	/* W2 */
+		if
+		:: !tmp -> atomic { tokens++; LOCKED }
+		:: else -> tmp = 0
+		fi;
+		if
+		:: SURE && busy[at] == 0 && MUTANT != busy_not_read_again ->	/* W2 */
+			if
+			:: TAKES_BACK -> take_token(1)
+			:: else
+			fi;
+			other = 0
+		:: else -> other = 1
+		fi
+	fi
+}
+
 /* look() at the passes. */
 inline look_at_passes()
 {
 	at = 0;
 	do
 	:: at < PASSES ->
-#if FAILS
 #if MUTANT == credible_asked_after_busy
 		other = busy[at];
-		seen = CREDIBLE(at);
-#else
-		seen = CREDIBLE(at);		/* F2 */
-		other = busy[at];		/* S3, W2 */
 #endif
+#if FAILS
+		seen = CREDIBLE(at);		/* F2 */
+#endif
+		await_pass();
 		if
-		:: seen && !other
-		:: else ->
-			/* Not sure of him: he is kicked and woken, to show what he knows. */
-			found = 1;
+		:: other ->
+			atomic { other = 0; found = 1; awaits = 1 };
 			kick(at);
+#if FAILS
+			/* Not sure of him: he is woken, to show what he knows. */
 			if
 			:: !seen -> asleep_shut = 0; poll = 1
 			:: else
-			fi
+			fi;
+#endif
+			poll = poll || owed[at]
+		:: else
 		fi;
+#if FAILS
 		seen = 0;
-		other = 0;
-#else
-		if
-		:: busy[at] == 0		/* S3, W2 */
-		:: else -> found = 1; kick(at); poll = poll || owed[at]
-		fi;
 #endif
 #if MUTANT == look_without_lock
 		UNLOCK;
@@ -228,8 +275,22 @@ inline look_at_passes()
 	od;
 	at = 0
 }
+
+/* take_all_tokens() */
+inline take_all_tokens()
+{
+	LOCK;
+	at = 0;
+	do
+	:: at < PASSES -> take_token((MUTANT != expired_keeps_count)); at++	/* D3 */
+	:: else -> break
+	od;
+	at = 0;
+	UNLOCK
+}
 #else
 #define look_at_passes() skip
+#define take_all_tokens() skip
 #endif
 
 inline look_at_records()
@@ -253,8 +314,7 @@ inline all_out()
 {
 	INHIBITOR_LOCK;
 	do
-	:: found = 0;
-	   poll = 0;
+	:: atomic { found = 0; awaits = 0; poll = 0 };
 	   look_at_passes();
 	   look_at_records();
 	   if
@@ -299,24 +359,28 @@ inline drain()
 	   :: !in_time -> break
 	   :: else
 	   fi;
-#if MUTANT == left_read_after_look
-	   left_moved = 0;
-#endif
-	   atomic {				/* W3 */
-		if
-		:: COMPARE(!left_moved) -> asleep_left = 1
-		:: else
-		fi
-	   };
 	   if
-	   :: !asleep_left
-	   :: poll -> asleep_left = 0		/* D1 */
-#if DEADLINES
-	   :: mortal -> atomic { asleep_left = 0; in_time = 0; placed = 1 }
+	   :: awaits && tokens == 0 && MUTANT != tokens_not_looked_at	/* W3 */
+	   :: else ->
+#if MUTANT == left_read_after_look
+		left_moved = 0;
 #endif
+		atomic {			/* W3 */
+			if
+			:: COMPARE(!left_moved) -> asleep_left = 1
+			:: else
+			fi
+		};
+		if
+		:: !asleep_left
+		:: poll -> asleep_left = 0	/* D1 */
+#if DEADLINES
+		:: mortal -> atomic { asleep_left = 0; in_time = 0; placed = 1 }
+#endif
+		fi
 	   fi
 	od;
-	poll = 0
+	atomic { poll = 0; awaits = 0 }
 }
 
 /* end_shut() */
@@ -371,6 +435,10 @@ inline commit(may_expire)
 #endif
 		atomic { shut = 1; LOCKED };	/* S1 */
 		drain();
+		if
+		:: found && MUTANT != expired_leaves_tokens -> take_all_tokens()	/* D3 */
+		:: else
+		fi;
 		found = 0;
 		end_shut()
 	:: else
@@ -379,5 +447,5 @@ inline commit(may_expire)
 }
 
 #define INHIBITOR_LOCALS \
-	bool in_time, mortal, barrier_done, poll, found; \
+	bool in_time, mortal, barrier_done, poll, found, awaits; \
 	byte other;

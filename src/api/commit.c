@@ -97,18 +97,22 @@ static void keep_stuck(struct gpamap_txn *txn, const struct gm_commit *c, int er
 		 c->stuck_listener ? c->stuck_listener->name : "");
 }
 
-static unsigned timeout_of(const struct gpamap *m, const struct gpamap_commit_options *opt)
-{
-	return opt && opt->timeout_ms ? opt->timeout_ms : m->timeout_ms;
-}
-
-/* Who has the slots is in an ioctl of the caller's, or reads a dirty log: there is no other transaction. */
-static int lock_slots(struct gpamap_txn *txn, unsigned timeout_ms)
+static void commit_init(struct gm_commit *c, struct gpamap_txn *txn,
+			const struct gpamap_commit_options *opt)
 {
 	struct gpamap *m = txn->map;
-	uint64_t deadline = gm_now_ns() + timeout_ms * UINT64_C(1000000);
+
+	*c = (struct gm_commit){.m = m, .msg = &txn->msg};
+	c->timeout_ms = opt && opt->timeout_ms ? opt->timeout_ms : m->timeout_ms;
+	gm_commit_set_deadline(c);
+}
+
+/* Who has the slots is in an ioctl of the caller's, reads a dirty log, or adds a listener. */
+static int lock_slots(struct gpamap_txn *txn, const struct gm_commit *c)
+{
+	struct gpamap *m = c->m;
 	pid_t holder;
-	int err = gm_slots_lock_until(m, deadline, &holder);
+	int err = gm_slots_lock_until(m, c->deadline_ns, &holder);
 
 	if (!err)
 		return 0;
@@ -117,17 +121,17 @@ static int lock_slots(struct gpamap_txn *txn, unsigned timeout_ms)
 	txn->is_stuck = true;
 	txn->stuck = (struct gm_stuck){.tid = holder};
 	txn->stuck_listener[0] = '\0';
-	return gm_fail(&txn->msg, err, "an ioctl of thread %d kept the slots for more than %u ms",
-		       (int)holder, timeout_ms);
+	return gm_fail(&txn->msg, err,
+		       "the slots were not to be had within %u ms: thread %d has them",
+		       c->timeout_ms, (int)holder);
 }
 
 static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
 		  struct gm_commit *c)
 {
 	struct gpamap *m = txn->map;
-	int err = gm_commit_prepare(c, m, opt ? opt->flags : 0, &txn->msg);
+	int err = gm_commit_prepare(c, opt ? opt->flags : 0);
 
-	c->timeout_ms = timeout_of(m, opt);
 	if (!err && !c->nothing_to_do)
 		err = gm_listen_prepare(c);
 	if (!err && !c->nothing_to_do)
@@ -159,7 +163,8 @@ static int commit_and_end(struct gpamap_txn *txn, const struct gpamap_commit_opt
 	if (err)
 		return err;
 	gm_trace1(commit_begin, m);
-	err = lock_slots(txn, timeout_of(m, opt));
+	commit_init(&c, txn, opt);
+	err = lock_slots(txn, &c);
 	if (err)
 		return err;
 	err = commit(txn, opt, &c);
@@ -230,8 +235,9 @@ int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_
 
 	if (err)
 		return err;
+	commit_init(&c, txn, NULL);
 	gm_slots_lock(m);
-	err = gm_commit_prepare(&c, m, commit_flags, &txn->msg);
+	err = gm_commit_prepare(&c, commit_flags);
 	if (!err)
 		err = plan_as_data(m, &c.plan, ret);
 	gm_commit_cancel(&c);

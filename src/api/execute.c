@@ -70,15 +70,18 @@ static int name_stuck(struct gm_commit *c)
 		       (int)c->stuck.tid, c->timeout_ms);
 }
 
+void gm_commit_set_deadline(struct gm_commit *c)
+{
+	c->deadline_ns = gm_now_ns() + c->timeout_ms * UINT64_C(1000000);
+}
+
 static int shut(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
 	uint64_t start = 0;
 	unsigned kicked = 0;
-	int err;
+	int err = gm_gate_shut(&m->gate, c->deadline_ns, &kicked, &start, &c->stuck);
 
-	c->deadline_ns = gm_now_ns() + c->timeout_ms * UINT64_C(1000000);
-	err = gm_gate_shut(&m->gate, c->deadline_ns, &kicked, &start, &c->stuck);
 	c->report.kicked += kicked;
 	if (err == -ETIMEDOUT) {
 		atomic_fetch_add(&m->counters.timeouts, 1);
@@ -279,6 +282,7 @@ static int wreck(struct gm_commit *c, const struct gm_msg *first, bool wait)
 	/* Nobody comes in any more; and if an early or late undo failed, with the gate open, those who are in are
 	 * waited for. If they don't come out, the repair will wait for them. */
 	gm_gate_break(&m->gate);
+	gm_commit_set_deadline(c);
 	if (wait && !c->shut && !shut(c))
 		gm_gate_break(&m->gate);
 	c->shut = false;
@@ -298,9 +302,12 @@ static int undo(struct gm_commit *c, int err)
 	const struct gm_msg first = *c->msg;
 	bool clean, may = true;
 
-	/* A late operation failed: the critical ones can be taken back only behind a shut gate (X2, X5). */
-	if (!c->shut && c->done > c->plan.nr_early && c->plan.nr_critical)
+	/* A late operation failed: the critical ones can be taken back only behind a shut gate (X2, X5). What is left of
+	 * the deadline may be too little, and then the map would be broken: so there is another one for this. */
+	if (!c->shut && c->done > c->plan.nr_early && c->plan.nr_critical) {
+		gm_commit_set_deadline(c);
 		may = hold(c) == 0;
+	}
 	*c->msg = first;
 	for (c->nr_strays = 0; c->nr_strays < m->nr_strays; c->nr_strays++)
 		c->strays[c->nr_strays] = m->strays[c->nr_strays];

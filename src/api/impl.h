@@ -48,11 +48,22 @@ struct gpamap_txn {
 	char stuck_listener[sizeof(((struct gpamap_stuck_info *)NULL)->listener)];
 };
 
-/* A lock that can be waited for until a deadline, and that knows who has it. */
+/* On the stack of a thread that waits. */
+struct gm_slots_waiter {
+	struct gm_slots_waiter *next;
+	pthread_cond_t turn;
+	pid_t tid;
+	bool granted;
+};
+
+/* A lock that can be waited for until a deadline, that knows who has it, and that goes to whoever came first: a
+ * stream of ioctls can't starve a commit (P6). */
 struct gm_slots_lock {
 	pthread_mutex_t mutex;
-	pthread_cond_t freed;
-	pid_t holder; /* under mutex; 0: it is free */
+	/* All under mutex: */
+	pid_t holder; /* 0: it is free, and nobody waits */
+	struct gm_slots_waiter *first;
+	struct gm_slots_waiter **end;
 };
 
 /* As gpamap_stats; written by the committer, read by anyone. */
@@ -143,10 +154,13 @@ void gm_slots_unlock(struct gpamap *m);
 
 /* prepare.c: flatten, plan, allocate. Everything that can fail without an ioctl. On failure, and to give up
  * what was prepared, call gm_commit_cancel(). Both with slots_lock held, without edit. */
-int gm_commit_prepare(struct gm_commit *c, struct gpamap *m, unsigned flags, struct gm_msg *msg);
+int gm_commit_prepare(struct gm_commit *c, unsigned flags);
 void gm_commit_cancel(struct gm_commit *c);
 
-/* execute.c: do the plan, all or nothing. On failure the slots are as before, or the map is broken and
+/* execute.c: */
+/* From now on, timeout_ms. */
+void gm_commit_set_deadline(struct gm_commit *c);
+/* Do the plan, all or nothing. On failure the slots are as before, or the map is broken and
  * -ENOTRECOVERABLE is returned. */
 int gm_commit_execute(struct gm_commit *c);
 

@@ -94,7 +94,8 @@ static int check_slot(const struct call *c, struct gm_msg *msg)
 		return 0;
 	space = full >> 16;
 	id = full & 0xffff;
-	if (space < m->nr_spaces && gm_ids_reserved(&m->slots[space].ids, id))
+	/* An address space that the map was not made with is the caller's. */
+	if (space >= m->nr_spaces || gm_ids_reserved(&m->slots[space].ids, id))
 		return 0;
 	return gm_fail(msg, -EPERM, "%s of slot %u in address space %u: see gpamap_reserve_slots()",
 		       name_of(c), id, space);

@@ -11,6 +11,7 @@
 
 #define DEFAULT_TIMEOUT_MS 5000
 #define DEFAULT_MAX_SLOT_SIZE (UINT64_C(1) << 30)
+#define KNOWN_FLAGS (GPAMAP_NO_MEMBARRIER | GPAMAP_FAULTS_MAY_BLOCK | GPAMAP_ZAP_SLOT_ONLY)
 
 static struct gm_alloc alloc_of(const struct gpamap_options *opt)
 {
@@ -24,8 +25,12 @@ static int check_options(const struct gpamap_options *opt, const struct gm_caps 
 {
 	uint64_t max = opt->max_slot_size;
 
-	if (opt->flags & ~(unsigned)(GPAMAP_NO_MEMBARRIER | GPAMAP_FAULTS_MAY_BLOCK))
+	if (opt->flags & ~(unsigned)KNOWN_FLAGS)
 		return gm_fail(msg, -EINVAL, "unknown flags 0x%x in the options", opt->flags);
+	if (opt->flags & GPAMAP_ZAP_SLOT_ONLY && !caps->zap_slot_only)
+		return gm_fail(msg, -ENOTSUP,
+			       "this KVM drops the mappings of all slots with each that goes, and "
+			       "can't be told not to");
 	if (opt->spaces > caps->nr_spaces)
 		return gm_fail(msg, -ENOTSUP, "%u address spaces asked for, this VM has %u",
 			       opt->spaces, caps->nr_spaces);
@@ -154,9 +159,16 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 		err = make_views(m);
 	if (err)
 		goto no_spaces;
+	/* Last: it can't be taken back, and a call that fails leaves the VM as it was. */
+	if (opt->flags & GPAMAP_ZAP_SLOT_ONLY)
+		err = backend->ops->zap_slot_only(backend);
+	if (err)
+		goto no_views;
 	*ret = m;
 	return 0;
 
+no_views:
+	gm_free(&m->alloc, gm_views_set(&m->publish, NULL));
 no_spaces:
 	free_spaces(m);
 	gm_map_destroy(&m->map);
@@ -261,7 +273,10 @@ void gpamap_free(struct gpamap *m)
 void gm_reap(struct gpamap *m)
 {
 	struct gpamap_region *dead;
+	int cancel;
 
+	/* A callback may be a point at which a thread can be cancelled, and the rest of the dead would stay so. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_mutex_lock(&m->edit);
 	dead = gm_map_reap(&m->map);
 	pthread_mutex_unlock(&m->edit);
@@ -275,6 +290,7 @@ void gm_reap(struct gpamap *m)
 			gm_map_put(m);
 		dead = next;
 	}
+	pthread_setcancelstate(cancel, NULL);
 }
 
 int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg)

@@ -125,14 +125,14 @@ static int check_caps(struct gm_commit *c)
 	return 0;
 }
 
-int gm_commit_prepare(struct gm_commit *c, struct gpamap *m, unsigned flags, struct gm_msg *msg)
+int gm_commit_prepare(struct gm_commit *c, unsigned flags)
 {
+	struct gpamap *m = c->m;
 	int err;
 
-	*c = (struct gm_commit){.m = m, .msg = msg};
 	gm_plan_init(&c->plan, &m->alloc);
 	if (flags & ~(unsigned)GPAMAP_COMMIT_ONE_INSTANT)
-		return gm_fail(msg, -EINVAL, "unknown commit flags 0x%x", flags);
+		return gm_fail(c->msg, -EINVAL, "unknown commit flags 0x%x", flags);
 	pthread_mutex_lock(&m->edit);
 	err = flatten(c);
 	pthread_mutex_unlock(&m->edit);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The lock that keeps slot operations apart. A mutex and a condition, since it must be possible to wait for
- * it until a deadline on CLOCK_MONOTONIC, and to say then who has it (P6).
+ * The lock that keeps slot operations apart. Not a mutex alone: it must be possible to wait for it until a
+ * deadline on CLOCK_MONOTONIC, and to say then who has it (P6); and it is handed on in the order of coming.
  */
 #define _GNU_SOURCE /* gettid() */
 #include <errno.h>
@@ -13,22 +13,59 @@
 void gm_slots_lock_init(struct gpamap *m)
 {
 	struct gm_slots_lock *l = &m->slots_lock;
-	pthread_condattr_t attr;
 
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&l->mutex, NULL);
-	pthread_cond_init(&l->freed, &attr);
-	pthread_condattr_destroy(&attr);
+	l->end = &l->first;
 }
 
 void gm_slots_lock_destroy(struct gpamap *m)
 {
-	pthread_cond_destroy(&m->slots_lock.freed);
 	pthread_mutex_destroy(&m->slots_lock.mutex);
 }
 
-/* @deadline NULL: none. */
+static void waiter_init(struct gm_slots_waiter *w)
+{
+	pthread_condattr_t attr;
+
+	*w = (struct gm_slots_waiter){.tid = gettid()};
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->turn, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void unlink_waiter(struct gm_slots_lock *l, struct gm_slots_waiter *w)
+{
+	struct gm_slots_waiter **p = &l->first;
+
+	while (*p != w)
+		p = &(*p)->next;
+	*p = w->next;
+	if (l->end == &w->next)
+		l->end = p;
+}
+
+/* pre: mutex is held, somebody has the lock. @deadline NULL: none. */
+static int wait_for_turn(struct gm_slots_lock *l, const struct timespec *deadline)
+{
+	struct gm_slots_waiter w;
+	int err = 0;
+
+	waiter_init(&w);
+	*l->end = &w;
+	l->end = &w.next;
+	while (!w.granted && !err) {
+		if (deadline)
+			err = pthread_cond_timedwait(&w.turn, &l->mutex, deadline);
+		else
+			pthread_cond_wait(&w.turn, &l->mutex);
+	}
+	if (!w.granted)
+		unlink_waiter(l, &w);
+	pthread_cond_destroy(&w.turn);
+	return w.granted ? 0 : -err;
+}
+
 static int lock(struct gm_slots_lock *l, const struct timespec *deadline, pid_t *holder)
 {
 	int cancel, err = 0;
@@ -36,21 +73,15 @@ static int lock(struct gm_slots_lock *l, const struct timespec *deadline, pid_t 
 	/* Waiting for a condition is a point at which a thread can be cancelled, and would be with the mutex. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_mutex_lock(&l->mutex);
-	while (l->holder && !err) {
-		if (deadline)
-			err = pthread_cond_timedwait(&l->freed, &l->mutex, deadline);
-		else
-			pthread_cond_wait(&l->freed, &l->mutex);
-	}
-	if (!l->holder) {
+	if (l->holder)
+		err = wait_for_turn(l, deadline);
+	else
 		l->holder = gettid();
-		err = 0;
-	} else {
+	if (err)
 		*holder = l->holder;
-	}
 	pthread_mutex_unlock(&l->mutex);
 	pthread_setcancelstate(cancel, NULL);
-	return -err;
+	return err;
 }
 
 void gm_slots_lock(struct gpamap *m)
@@ -71,9 +102,15 @@ int gm_slots_lock_until(struct gpamap *m, uint64_t deadline_ns, pid_t *holder)
 void gm_slots_unlock(struct gpamap *m)
 {
 	struct gm_slots_lock *l = &m->slots_lock;
+	struct gm_slots_waiter *w;
 
 	pthread_mutex_lock(&l->mutex);
-	l->holder = 0;
-	pthread_cond_signal(&l->freed);
+	w = l->first;
+	l->holder = w ? w->tid : 0;
+	if (w) {
+		unlink_waiter(l, w);
+		w->granted = true;
+		pthread_cond_signal(&w->turn);
+	}
 	pthread_mutex_unlock(&l->mutex);
 }

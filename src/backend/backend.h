@@ -26,6 +26,7 @@ struct gm_caps {
 	bool readonly_mem;
 	bool region2; /* KVM_SET_USER_MEMORY_REGION2 */
 	bool guest_memfd;
+	bool zap_slot_only; /* zap_slot_only() can be had, or is true anyway */
 };
 
 struct gm_backend_ops {
@@ -45,6 +46,9 @@ struct gm_backend_ops {
 	 */
 	int (*vm_ioctl)(struct gm_backend *b, unsigned long request, void *arg);
 	int (*device_ioctl)(struct gm_backend *b, int fd, unsigned long request, void *arg);
+	/* From here on a delete or move lets vCPUs keep what they have mapped of other slots. 0 or -errno, nothing
+	 * changed. pre: caps.zap_slot_only; not at the same time as slot. */
+	int (*zap_slot_only)(struct gm_backend *b);
 	/* Can't fail. pre: no vCPU is left. Slots stay. */
 	void (*destroy)(struct gm_backend *b);
 };

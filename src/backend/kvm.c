@@ -13,9 +13,11 @@
 
 #include "backend/backend.h"
 
+#define CAP_DISABLE_QUIRKS2 213
 #define CAP_USER_MEMORY2 231
 #define CAP_GUEST_MEMFD 234
 #define MEM_GUEST_MEMFD (1u << 2)
+#define QUIRK_SLOT_ZAP_ALL (1u << 7)
 
 struct region2 {
 	uint32_t slot;
@@ -129,6 +131,36 @@ static int kvm_device_ioctl(struct gm_backend *b, int fd, unsigned long request,
 	return fd == kvm_of(b)->vm_fd ? -EINVAL : any_ioctl(fd, request, arg);
 }
 
+/*
+ * The delete or move of a slot makes KVM's x86 code drop what it has mapped of all slots; since Linux 6.12 that is a
+ * quirk that can be disabled. Elsewhere it drops what was mapped of that slot.
+ */
+#if defined(__x86_64__) || defined(__i386__)
+static bool can_zap_slot_only(uint32_t quirks)
+{
+	return quirks & QUIRK_SLOT_ZAP_ALL;
+}
+
+static int kvm_zap_slot_only(struct gm_backend *b)
+{
+	struct kvm_enable_cap cap = {.cap = CAP_DISABLE_QUIRKS2, .args = {QUIRK_SLOT_ZAP_ALL}};
+
+	return vm_ioctl(kvm_of(b), KVM_ENABLE_CAP, &cap);
+}
+#else
+static bool can_zap_slot_only(uint32_t quirks)
+{
+	(void)quirks;
+	return true;
+}
+
+static int kvm_zap_slot_only(struct gm_backend *b)
+{
+	(void)b;
+	return 0;
+}
+#endif
+
 static void kvm_destroy(struct gm_backend *b)
 {
 	gm_free(b->alloc, b);
@@ -139,6 +171,7 @@ static const struct gm_backend_ops kvm_ops = {
 	.dirty = kvm_dirty,
 	.vm_ioctl = kvm_vm_ioctl,
 	.device_ioctl = kvm_device_ioctl,
+	.zap_slot_only = kvm_zap_slot_only,
 	.destroy = kvm_destroy,
 };
 
@@ -192,6 +225,8 @@ int gm_kvm_new(int vm_fd, const struct gm_alloc *alloc, struct gm_msg *msg, stru
 				.readonly_mem = capability(vm_fd, KVM_CAP_READONLY_MEM),
 				.region2 = capability(vm_fd, CAP_USER_MEMORY2),
 				.guest_memfd = capability(vm_fd, CAP_GUEST_MEMFD),
+				.zap_slot_only =
+					can_zap_slot_only(capability(vm_fd, CAP_DISABLE_QUIRKS2)),
 			},
 	};
 	/* A guest_memfd can't be given to the older ioctl. */

@@ -73,6 +73,13 @@ static int sim_device_ioctl(struct gm_backend *b, int fd, unsigned long request,
 	return sim_vm_ioctl(b, request, arg);
 }
 
+/* Its vCPUs look at the slots with each access: there is nothing to drop. */
+static int sim_zap_slot_only(struct gm_backend *b)
+{
+	(void)b;
+	return 0;
+}
+
 static void sim_destroy(struct gm_backend *b)
 {
 	gm_free(b->alloc, b);
@@ -83,6 +90,7 @@ static const struct gm_backend_ops sim_ops = {
 	.dirty = sim_dirty,
 	.vm_ioctl = sim_vm_ioctl,
 	.device_ioctl = sim_device_ioctl,
+	.zap_slot_only = sim_zap_slot_only,
 	.destroy = sim_destroy,
 };
 
@@ -102,6 +110,7 @@ int gm_sim_new(struct gpamap_sim *sim, const struct gm_alloc *alloc, struct gm_m
 	sb->b.caps.readonly_mem = !(sim->flags & GPAMAP_SIM_NO_READONLY);
 	sb->b.caps.region2 = !(sim->flags & GPAMAP_SIM_NO_REGION2);
 	sb->b.caps.guest_memfd = sb->b.caps.region2;
+	sb->b.caps.zap_slot_only = true;
 	*ret = &sb->b;
 	return 0;
 }

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 #include "base/alloc.h"
-#include "gpamap.h"
+#include "gpamap-listener.h"
 #include "map/view.h"
 
 /* The views of one address space. */

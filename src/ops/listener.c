@@ -41,10 +41,11 @@ void gm_listeners_unlink(struct gm_listeners *ls, struct gpamap_listener *l)
 	l->next = l->prev = NULL;
 }
 
-/* What a callback has answered, as 0 or a negative errno: whoever commits must not take a refusal for anything else. */
+/* What a callback has answered, as 0 or a negative errno: whoever commits must not take a refusal for anything else,
+ * least of all for a broken map. */
 static int answer(int r)
 {
-	return r > 0 ? -EINVAL : r;
+	return r > 0 || r == -ENOTRECOVERABLE ? -EINVAL : r;
 }
 
 int gm_listeners_prepare(struct gm_listeners *ls, const struct gpamap_change *change,

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #include "base/alloc.h"
-#include "gpamap.h"
+#include "gpamap-listener.h"
 
 struct gpamap_listener {
 	struct gpamap *map;

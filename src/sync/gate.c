@@ -22,16 +22,19 @@
  *     owner    L1 busy = 0     L2 light barrier    L3 read shut
  *              L4 if 1: take the token; if it was out: tokens--; if that was the last: left++, wake
  *     shutter  W1 read left    W2 read busy; if 1: put a token out, tokens++; read busy again, and if 0, take it back
- *              W3 if one was busy: sleep while left is what W1 read
+ *              W3 if one was busy: if tokens is 0, look again; else sleep while left is what W1 read
  *
  *   If L3 reads 0, then by the argument above W2 reads 0, if the heavy barrier comes before it; if not yet,
  *   then W3 sleeps for a short time only. If L3 reads 1, then of "busy = 0, take the token" and "put it out,
  *   read busy" one sees the other, both exchanges being full barriers: so nobody who is out leaves a token
  *   behind without somebody to take it. Each token that is put out is counted once and subtracted once, by
- *   whoever takes it. So when all are out, somebody has brought the count to 0: either the shutter himself, who
- *   looks on, or an owner, who does L4. Then either W1 sees the new `left`, and with it busy = 0, or W3
- *   does not sleep, or the wake comes after it. All others go out without a system call, and without
- *   taking the processor from those who are still to come out.
+ *   whoever takes it. So when all are out, somebody has brought the count to 0. If that is an owner, who does
+ *   L4, then either W1 sees the new `left`, and with it busy = 0, or W3 does not sleep, or the wake comes after
+ *   it. It may be the shutter, who wakes nobody: of two that he waits for, one gave his token back first, and
+ *   the other's he took back himself. Or one gave it back and came anew, and W2 saw him busy on the way in.
+ *   But the shutter takes none between W3's read of tokens and the next look: if that is not 0, it is an owner
+ *   who brings it to 0, after W1. All others go out without a system call, and without taking the processor
+ *   from those who are still to come out.
  *
  *   A token that stays out, since its owner did not see the gate shut, is taken back by the next look that finds
  *   him out, or when the shutter gives up.

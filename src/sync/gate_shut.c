@@ -8,7 +8,8 @@
  *    if the heavy barrier has not come between S1 and W2.
  *  - One look at all passes and holders is one critical section of g->lock (G6).
  *  - All who are inside are kicked before any is waited for.
- *  - Who is seen inside has a token, and is looked at once more after he got it (W2).
+ *  - Who is seen inside has a token, and is looked at once more after he got it (W2). Nobody sleeps when the
+ *    look was through and no token was out (W3).
  *
  * When the heavy barrier fails
  *
@@ -41,6 +42,7 @@ struct round {
 	pid_t self;
 	bool barrier_done; /* or not needed */
 	bool poll;	   /* the last look found a reason to look again soon */
+	bool awaits;	   /* the last look saw a vCPU inside */
 	unsigned kicked;
 };
 
@@ -176,6 +178,7 @@ static bool look(struct round *r, struct gm_stuck *who)
 	bool inside = false;
 
 	r->poll = false;
+	r->awaits = false;
 	for (struct gm_pass *p = g->passes; p; p = p->next) {
 		bool sure = credible(r, p);
 
@@ -188,6 +191,7 @@ static bool look(struct round *r, struct gm_stuck *who)
 		r->poll |= !sure || p->owed;
 		*who = (struct gm_stuck){
 			.is_vcpu = true, .id = p->id, .tid = atomic_load(&p->owner)};
+		r->awaits = true;
 		inside = true;
 	}
 	for (int i = 0; i < GM_HOLDERS; i++) {
@@ -240,6 +244,9 @@ static int drain(struct round *r, uint64_t deadline, struct gm_stuck *stuck)
 			*stuck = who;
 			return -ETIMEDOUT;
 		}
+		/* The last token has come back without a wake, or who gives it back wakes us from here on. */
+		if (r->awaits && !atomic_load(&g->tokens))
+			continue;
 		if (r->poll && deadline - now > POLL_NS)
 			until = now + POLL_NS;
 		gm_futex_wait(&g->left, left, until);

@@ -6,6 +6,7 @@
 #ifndef GM_TESTS_API_LISTENING_H
 #define GM_TESTS_API_LISTENING_H
 
+#include "gpamap-listener.h"
 #include "common.h"
 
 #define EARS 3

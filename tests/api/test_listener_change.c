@@ -3,6 +3,7 @@
  * What listeners are told of a change, against what gpamap_lookup() tells before and after it, page by page; and a
  * mirror of the map that a listener keeps by the changes alone.
  */
+#include "gpamap-listener.h"
 #include "script.h"
 
 #define PLAIN 7

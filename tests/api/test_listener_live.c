@@ -5,6 +5,7 @@
  * back to the caller (P2, P3, P5). For ThreadSanitizer as well.
  */
 #include "common.h"
+#include "gpamap-listener.h"
 
 #include <linux/kvm.h>
 #include <pthread.h>

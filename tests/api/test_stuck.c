@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Who does not come out of the gate: a commit ends in time, says who it was, and has changed nothing (P6). */
 #include "common.h"
+#include "gpamap-listener.h"
 
 #include <pthread.h>
 #include <semaphore.h>

@@ -178,20 +178,30 @@ class BedTest(unittest.TestCase):
 
         def boot(commands):
             done = bed.Boot(commands, None, MARK)
-            for number, status in next(played).items():
+            statuses, done.log = next(played)
+            for number, status in statuses.items():
                 done.results[number] = bed.Result(status=status)
+                done.current = number if status is None else None
             return done
         one._boot = boot
         return one
 
     def test_another_boot_for_the_rest(self):
-        one = self.bed([{}, {0: 0, 1: None}, {}, {2: 5}])
+        one = self.bed([({}, ""), ({0: 0, 1: None}, "Oops: 0002"), ({}, ""), ({2: 5}, "")])
         self.assertEqual([r.status for r in one.run([bed.Command(["x"])] * 3)], [0, None, 5])
         self.assertEqual(len(one.boots), 4)
 
     def test_died_twice(self):
         with self.assertRaises(bed.Died):
-            self.bed([{0: 0}, {}, {}]).run([bed.Command(["x"])] * 2)
+            self.bed([({0: 0}, ""), ({}, ""), ({}, "")]).run([bed.Command(["x"])] * 2)
+
+    def test_fault_of_the_emulator(self):
+        fault = "Oops: int3: 0000 [#1] PREEMPT SMP NOPTI"
+        one = self.bed([({0: 0, 1: None}, fault), ({1: None}, fault), ({1: 4}, "")])
+        self.assertEqual([r.status for r in one.run([bed.Command(["x"])] * 2)], [0, 4])
+        self.assertEqual([boot.complaints() for boot in one.boots], [[], [], []])
+        one = self.bed([({0: None}, fault)] * (bed.EMULATOR_TRIES + 1))
+        self.assertEqual([r.status for r in one.run([bed.Command(["x"])])], [None])
 
     def test_packed(self):
         with tempfile.TemporaryDirectory() as folder:

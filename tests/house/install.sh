@@ -39,7 +39,7 @@ if ldd "$dest/hello-static" | grep -q libgpamap; then
     echo "hello-static is not static"
     exit 1
 fi
-for header in gpamap.h gpamap-sim.h; do
+for header in gpamap.h gpamap-listener.h gpamap-sim.h; do
     [ -n "$(find "$dest" -path "*include/$header")" ] || { echo "no $header"; exit 1; }
 done
 [ -x "$(find "$dest" -path '*/bin/gpamap')" ] || { echo "no gpamap command"; exit 1; }

@@ -11,7 +11,7 @@ import subprocess
 
 # Layers from the lowest up; folders of one level don't meet.
 LEVEL = {"base": 0, "map": 1, "plan": 2, "sync": 2, "backend": 3, "ops": 4, "api": 5}
-PUBLIC = {"gpamap.h", "gpamap-sim.h"}
+PUBLIC = {"gpamap.h", "gpamap-listener.h", "gpamap-sim.h"}
 
 # map/ and plan/ reach nothing else, through whatever they include.
 PURE = {"map", "plan"}
@@ -139,7 +139,7 @@ def check_public_only(root):
             if layer_of(name) or ".." in name.split("/"):
                 yield f'{path}: includes "{name}", which is internal'
             elif path.startswith("examples/") and quoted:
-                yield f'{path}: includes "{name}": an example has <gpamap.h> only'
+                yield f'{path}: includes "{name}": an example has the installed headers only'
 
 
 # ----------------------------------------------------------------------------------- size ---

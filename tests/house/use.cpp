@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <gpamap-listener.h>
 #include <gpamap-sim.h>
 #include <gpamap.h>
 

@@ -69,11 +69,111 @@ static void slots(void **state)
 	assert_int_equal(gpamap_vm_ioctl(vm.map, KVM_SET_USER_MEMORY_REGION, NULL), -EFAULT);
 }
 
+/* Of each processor: ioctls for where the vCPU is; and one that is free and one that is gated, which give 0. */
+#if defined(__x86_64__)
+
+static int set_pc(struct vcpu *v, uint64_t pc)
+{
+	struct kvm_regs regs = {.rflags = 2, .rip = pc};
+
+	return gpamap_vcpu_ioctl(v->gate, KVM_SET_REGS, &regs);
+}
+
+static int get_pc(struct vcpu *v, uint64_t *ret)
+{
+	struct kvm_regs regs;
+	int err = gpamap_vcpu_ioctl(v->gate, KVM_GET_REGS, &regs);
+
+	*ret = regs.rip;
+	return err;
+}
+
+static int ungated(struct vcpu *v)
+{
+	uint64_t pc;
+
+	return get_pc(v, &pc);
+}
+
+/* The guest's addresses are its physical ones. */
+static int gated(struct vcpu *v)
+{
+	struct kvm_translation tr = {.linear_address = vm_gpa(v->vm, WATCHED)};
+	int err = gpamap_vcpu_ioctl(v->gate, KVM_TRANSLATE, &tr);
+
+	if (err)
+		return err;
+	return tr.valid && tr.physical_address == vm_gpa(v->vm, WATCHED) ? 0 : -EIO;
+}
+
+#elif defined(__aarch64__)
+
+static int pc_ioctl(struct vcpu *v, unsigned long request, uint64_t *pc)
+{
+	struct kvm_one_reg r = {.id = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+				      KVM_REG_ARM_CORE_REG(regs.pc),
+				.addr = (uintptr_t)pc};
+
+	return gpamap_vcpu_ioctl(v->gate, request, &r);
+}
+
+static int set_pc(struct vcpu *v, uint64_t pc)
+{
+	return pc_ioctl(v, KVM_SET_ONE_REG, &pc);
+}
+
+static int get_pc(struct vcpu *v, uint64_t *ret)
+{
+	return pc_ioctl(v, KVM_GET_ONE_REG, ret);
+}
+
+static int ungated(struct vcpu *v)
+{
+	struct kvm_vcpu_events events;
+
+	return gpamap_vcpu_ioctl(v->gate, KVM_GET_VCPU_EVENTS, &events);
+}
+
+static int gated(struct vcpu *v)
+{
+	struct kvm_mp_state state = {.mp_state = KVM_MP_STATE_RUNNABLE};
+
+	return gpamap_vcpu_ioctl(v->gate, KVM_SET_MP_STATE, &state);
+}
+
+#else
+
+/* There are no guests: see guest.h. */
+static int set_pc(struct vcpu *v, uint64_t pc)
+{
+	(void)v;
+	(void)pc;
+	return -ENOTSUP;
+}
+
+static int get_pc(struct vcpu *v, uint64_t *ret)
+{
+	*ret = 0;
+	return set_pc(v, 0);
+}
+
+static int ungated(struct vcpu *v)
+{
+	return set_pc(v, 0);
+}
+
+static int gated(struct vcpu *v)
+{
+	return set_pc(v, 0);
+}
+
+#endif
+
 static void values_and_errors(void **state)
 {
 	struct vcpu *v = vcpu_new(&vm, 0);
 	struct kvm_create_device create = {.type = 0xffff};
-	struct kvm_regs set = {.rflags = 2, .rip = 0x1234}, got;
+	uint64_t pc;
 	int fd;
 
 	(void)state;
@@ -87,10 +187,10 @@ static void values_and_errors(void **state)
 	assert_int_equal(gpamap_device_ioctl(vm.map, -1, KVM_SET_DEVICE_ATTR, NULL), -EBADF);
 	/* Not around what is refused. */
 	assert_int_equal(gpamap_device_ioctl(vm.map, vm.fd, KVM_GET_DIRTY_LOG, NULL), -EINVAL);
-	ok(gpamap_vcpu_ioctl(v->gate, KVM_SET_REGS, &set));
-	ok(gpamap_vcpu_ioctl(v->gate, KVM_GET_REGS, &got));
-	assert_int_equal(got.rip, set.rip);
-	assert_int_equal(gpamap_vcpu_ioctl(v->gate, KVM_SET_SREGS, NULL), -EFAULT);
+	ok(set_pc(v, 0x1234));
+	ok(get_pc(v, &pc));
+	assert_int_equal(pc, 0x1234);
+	assert_int_equal(gpamap_vcpu_ioctl(v->gate, KVM_SET_MP_STATE, NULL), -EFAULT);
 }
 
 static void signal_masks(void **state)
@@ -141,18 +241,12 @@ static void run_is_run(void **state)
 	vcpu_stop(v);
 }
 
-/* A free one and a gated one. The guest's addresses are its physical ones. 0 if both were right. */
+/* A free one and a gated one. 0 if both were right. */
 static int look_at_vcpu(struct vcpu *v)
 {
-	struct kvm_translation tr = {.linear_address = vm_gpa(v->vm, WATCHED)};
-	struct kvm_regs regs;
-	int err = gpamap_vcpu_ioctl(v->gate, KVM_GET_REGS, &regs);
+	int err = ungated(v);
 
-	if (!err)
-		err = gpamap_vcpu_ioctl(v->gate, KVM_TRANSLATE, &tr);
-	if (err)
-		return err;
-	return tr.valid && tr.physical_address == vm_gpa(v->vm, WATCHED) ? 0 : -EIO;
+	return err ? err : gated(v);
 }
 
 static void look_in_handler(struct vcpu *v)
@@ -191,7 +285,7 @@ static void by_own_thread(void **state)
 static void by_another_thread(void **state)
 {
 	struct vcpu *v = vcpu_new(&vm, 0);
-	struct kvm_regs regs;
+	uint64_t pc;
 
 	(void)state;
 	step("ioctls of another thread");
@@ -202,8 +296,8 @@ static void by_another_thread(void **state)
 	for (int i = 0; i < CALLS; i++)
 		ok(look_at_vcpu(v));
 	stream_await(&vm, 1);
-	ok(gpamap_vcpu_ioctl(v->gate, KVM_GET_REGS, &regs));
-	assert_in_range(regs.rip, vm_gpa(&vm, PAGE_CODE), vm_gpa(&vm, PAGE_CODE + 1) - 1);
+	ok(get_pc(v, &pc));
+	assert_in_range(pc, vm_gpa(&vm, PAGE_CODE), vm_gpa(&vm, PAGE_CODE + 1) - 1);
 	vcpu_await(v, 1);
 	stream_stop(&vm);
 	vcpu_stop(v);
@@ -221,16 +315,12 @@ static int vm_free(void)
 
 static int vcpu_is_free(void)
 {
-	struct kvm_regs regs;
-
-	return gpamap_vcpu_ioctl(asked->gate, KVM_GET_REGS, &regs);
+	return ungated(asked);
 }
 
 static int vcpu_is_gated(void)
 {
-	struct kvm_translation tr = {.linear_address = vm_gpa(&vm, WATCHED)};
-
-	return gpamap_vcpu_ioctl(asked->gate, KVM_TRANSLATE, &tr);
+	return gated(asked);
 }
 
 /* The VM has no interrupt controller. */

@@ -47,6 +47,19 @@ bool vm_can_copy(void)
 	return guest_has_copy;
 }
 
+unsigned vm_spaces(void)
+{
+	int kvm = open(device(), O_RDWR | O_CLOEXEC), vm, n;
+
+	assert_true(kvm >= 0);
+	vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	assert_true(vm >= 0);
+	n = ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE);
+	close(vm);
+	close(kvm);
+	return n > 0 ? (unsigned)n : 1;
+}
+
 uint64_t vm_gpa(const struct vm *vm, unsigned page)
 {
 	return (uint64_t)page * vm->page;
@@ -68,8 +81,14 @@ static uint8_t *new_memory(const struct vm *vm, uint64_t tag)
 
 void vm_open(struct vm *vm, unsigned flags)
 {
+	vm_open_spaces(vm, flags, 1);
+}
+
+void vm_open_spaces(struct vm *vm, unsigned flags, unsigned spaces)
+{
 	char why[256] = "";
 	struct gpamap_options opt = {
+		.spaces = spaces,
 		.flags = flags,
 		.kick_signal = KICK_SIGNAL,
 		.message = why,

@@ -118,8 +118,13 @@ bool vm_available(void);
 /* Has the processor an instruction for COPY? */
 bool vm_can_copy(void);
 
+/* How many address spaces have VMs here? */
+unsigned vm_spaces(void);
+
 /* Opens a VM with all its memory mapped, and a map with these flags. */
 void vm_open(struct vm *vm, unsigned flags);
+/* The same with so many address spaces; all but the first are empty. */
+void vm_open_spaces(struct vm *vm, unsigned flags, unsigned spaces);
 /* Stops the vCPUs that still run, then all goes. */
 void vm_close(struct vm *vm);
 

@@ -129,6 +129,8 @@ PLANTED = [
     ("src/ops/vcpu.c", "gpamap_vcpu_run", "gpamap_vcpu_go", "gpamap_vcpu_run() is not in"),
     ("src/sync/gate_pass.h", "gm_pass_set_light(p, 0)", "gm_pass_set_light(p, 2)", "gm_pass_leave() has no"),
     ("src/sync/gate_shut.c", "atomic_load(&g->left)", "g->left", "drain() has no"),
+    ("src/sync/gate_shut.c", "atomic_exchange(&p->awaited, true)", "p->awaited", "await_pass() has no"),
+    ("src/sync/gate.c", "gm_take_token(p) &&", "p->awaited &&", "gm_pass_give_token() has no"),
     ("src/sync/gate_hold.c", "	atomic_fetch_add(&g->crowd, 1);\n	for (;;) {\n		uint32_t freed = "
      "atomic_load(&g->freed);\n", "	for (;;) {\n		uint32_t freed = atomic_load(&g->freed);\n"
      "		atomic_fetch_add(&g->crowd, 1);\n", "C3: in claim_in_crowd() the order is another"),

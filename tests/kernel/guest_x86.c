@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The guest on x86-64, see kvm.h; and what there is of it on a processor that has none. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvm.h"
+
+#ifdef __x86_64__
+
+/* Page-table entries and control registers, as in the processor manuals. */
+#define PTE_TABLE 0x27u /* present, writable, user, accessed */
+#define PTE_LARGE 0xe7u /* dirty and large as well */
+#define CR0_PE_ET_NE_WP_PG 0x80010031u
+#define CR4_PAE 0x20u
+#define EFER_LME_LMA 0x500u
+
+/* Its value is where the hypervisor is to store the time of day, which it does at once. */
+#define MSR_WALL_CLOCK 0x4b564d00u
+
+#define MAX_CPUID 256
+#define CODE_SIZE 0x100u
+
+/* r8: own page, r9: watched page, r10: door, r11: where the code begins */
+static const uint8_t code[][32] = {
+	[LOOP] =
+		{
+			0x49, 0x83, 0x00, 0x01, /* again: addq $1, (r8) */
+			0x49, 0x8b, 0x00,	/* movq (r8), rax */
+			0x49, 0x8b, 0x09,	/* movq (r9), rcx */
+			0x49, 0x89, 0x48, 0x08, /* movq rcx, 8(r8) */
+			0x49, 0x89, 0x41, 0x08, /* movq rax, 8(r9) */
+			0x49, 0x89, 0x02,	/* movq rax, (r10) */
+			0xeb, 0xe9,		/* jmp again */
+		},
+	[FETCH] =
+		{
+			0x49, 0x83, 0x00, 0x01, /* addq $1, (r8) */
+			0x41, 0xff, 0xe1,	/* jmp *r9 */
+		},
+	[LOAD] =
+		{
+			0x49, 0x8b, 0x02, /* again: movq (r10), rax */
+			0x49, 0x89, 0x00, /* movq rax, (r8) */
+			0xeb, 0xf8,	  /* jmp again */
+		},
+	[COPY] =
+		{
+			0x4c, 0x89, 0xd6, /* again: movq r10, rsi */
+			0x4c, 0x89, 0xcf, /* movq r9, rdi */
+			0x48, 0xa5,	  /* movsq */
+			0xeb, 0xf6,	  /* jmp again */
+		},
+};
+static const uint8_t back_code[] = {0x41, 0xff, 0xe3}; /* jmp *r11 */
+/* Where in the watched page it stands. */
+#define BACK_AT 0x100u
+
+const char *const guest_missing = NULL;
+const bool guest_has_copy = true;
+
+static uint8_t *at(const struct kvm *k, unsigned page)
+{
+	return page < LOW_PAGES ? k->memory + page * k->page
+				: k->memory + (page - TEST + MEMORY_TEST) * k->page;
+}
+
+/* The first 2 MiB stand at their own addresses, for user code, too. */
+void guest_write(struct kvm *k, enum mode mode, unsigned tables, unsigned watched)
+{
+	uint64_t entry[] = {
+		(tables + 1) * k->page | PTE_TABLE,
+		(tables + 2) * k->page | PTE_TABLE,
+		PTE_LARGE,
+	};
+
+	(void)mode;
+	for (unsigned i = 0; i < sizeof(code) / sizeof(code[0]); i++)
+		memcpy(at(k, PAGE_CODE) + i * CODE_SIZE, code[i], sizeof(code[i]));
+	for (unsigned i = 0; i < 3; i++)
+		memcpy(at(k, tables + i), &entry[i], sizeof(entry[i]));
+	memcpy(at(k, watched) + BACK_AT, back_code, sizeof(back_code));
+}
+
+/* Long mode is refused by KVM to a processor that isn't said to have it. */
+int guest_init(struct vcpu *v)
+{
+	struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
+	int err = ENOMEM;
+
+	if (!cpuid)
+		return err;
+	cpuid->nent = MAX_CPUID;
+	err = kvm_ioctl(v->k->sys, KVM_GET_SUPPORTED_CPUID, cpuid);
+	if (!err)
+		err = kvm_ioctl(v->fd, KVM_SET_CPUID2, cpuid);
+	free(cpuid);
+	return err;
+}
+
+static struct kvm_segment segment(enum mode mode, bool is_code)
+{
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = (uint16_t)((is_code ? 0x08 : 0x10) | (mode == USER ? 3 : 0)),
+		.type = is_code ? 11 : 3,
+		.present = 1,
+		.dpl = mode == USER ? 3 : 0,
+		.db = !is_code,
+		.s = 1,
+		.l = is_code,
+		.g = 1,
+	};
+}
+
+int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned watched,
+	      unsigned tables, bool rings)
+{
+	uint64_t page = v->k->page, begin = PAGE_CODE * page + program * CODE_SIZE;
+	struct kvm_regs regs = {
+		.rip = begin,
+		.rflags = 2,
+		.r8 = PAGE_OWN * page,
+		.r9 = watched * page + (program == FETCH ? BACK_AT : 0),
+		.r10 = rings ? DOOR * page : PAGE_OWN * page + 2 * sizeof(uint64_t),
+		.r11 = begin,
+	};
+	struct kvm_sregs s;
+	int err = kvm_ioctl(v->fd, KVM_GET_SREGS, &s);
+
+	if (err)
+		return err;
+	s.cs = segment(mode, true);
+	s.ds = s.es = s.fs = s.gs = s.ss = segment(mode, false);
+	s.cr0 = CR0_PE_ET_NE_WP_PG;
+	s.cr3 = tables * page;
+	s.cr4 = CR4_PAE;
+	s.efer = EFER_LME_LMA;
+	err = kvm_ioctl(v->fd, KVM_SET_SREGS, &s);
+	return err ? err : kvm_ioctl(v->fd, KVM_SET_REGS, &regs);
+}
+
+uint64_t guest_got(struct vcpu *v)
+{
+	struct kvm_regs regs;
+
+	return kvm_ioctl(v->fd, KVM_GET_REGS, &regs) ? 0 : regs.rax;
+}
+
+int guest_kernel_write(struct vcpu *v, unsigned page)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = {
+		.head.nmsrs = 1,
+		.entry = {.index = MSR_WALL_CLOCK, .data = page * v->k->page},
+	};
+
+	return kvm_ioctl(v->fd, KVM_SET_MSRS, &msrs);
+}
+
+/* There are no tables of interrupts: it shuts down. */
+bool guest_is_exception(const struct kvm_run *run)
+{
+	(void)run;
+	return false;
+}
+
+int guest_vcpu_ioctl(struct vcpu *v)
+{
+	struct kvm_regs regs;
+
+	return kvm_ioctl(v->fd, KVM_GET_REGS, &regs);
+}
+
+#elif !defined(__aarch64__)
+
+const char *const guest_missing = "there is no guest code for this processor";
+const bool guest_has_copy = false;
+
+void guest_write(struct kvm *k, enum mode mode, unsigned tables, unsigned watched)
+{
+	(void)k;
+	(void)mode;
+	(void)tables;
+	(void)watched;
+}
+
+int guest_init(struct vcpu *v)
+{
+	(void)v;
+	return ENOTSUP;
+}
+
+int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned watched,
+	      unsigned tables, bool rings)
+{
+	(void)v;
+	(void)mode;
+	(void)program;
+	(void)watched;
+	(void)tables;
+	(void)rings;
+	return ENOTSUP;
+}
+
+uint64_t guest_got(struct vcpu *v)
+{
+	(void)v;
+	return 0;
+}
+
+int guest_kernel_write(struct vcpu *v, unsigned page)
+{
+	(void)v;
+	(void)page;
+	return ENOTSUP;
+}
+
+bool guest_is_exception(const struct kvm_run *run)
+{
+	(void)run;
+	return false;
+}
+
+int guest_vcpu_ioctl(struct vcpu *v)
+{
+	(void)v;
+	return ENOTSUP;
+}
+
+#endif

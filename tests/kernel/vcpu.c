@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The vCPU, and the thread in which it spins; see kvm.h. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fact.h"
+#include "kvm.h"
+
+void vcpu_open(struct vcpu *v, struct kvm *k)
+{
+	memset(v, 0, sizeof(*v));
+	v->k = k;
+	v->fd = ioctl(k->fd, KVM_CREATE_VCPU, 0ul);
+	need(v->fd >= 0);
+	v->run_size = (size_t)ioctl(k->sys, KVM_GET_VCPU_MMAP_SIZE, 0);
+	v->run = mmap(NULL, v->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	need(v->run != MAP_FAILED);
+	need(!guest_init(v));
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_cond_init(&v->changed, NULL);
+}
+
+void vcpu_close(struct vcpu *v)
+{
+	if (v->spins)
+		spin_stop(v);
+	munmap(v->run, v->run_size);
+	close(v->fd);
+	pthread_cond_destroy(&v->changed);
+	pthread_mutex_destroy(&v->lock);
+}
+
+void vcpu_set(struct vcpu *v, enum mode mode, enum program program, unsigned watched, bool rings)
+{
+	guest_write(v->k, mode, PAGE_TABLES, watched);
+	need(!guest_set(v, mode, program, watched, PAGE_TABLES, rings));
+}
+
+void vcpu_set_tables(struct vcpu *v, enum mode mode, unsigned watched, unsigned tables)
+{
+	guest_write(v->k, mode, tables, watched);
+	need(!guest_set(v, mode, LOOP, watched, tables, false));
+}
+
+int vcpu_run(struct vcpu *v)
+{
+	return kvm_ioctl(v->fd, KVM_RUN, NULL);
+}
+
+bool vcpu_is_at(const struct vcpu *v, unsigned page, bool is_write)
+{
+	return v->run->exit_reason == KVM_EXIT_MMIO && v->run->mmio.is_write == is_write &&
+	       v->run->mmio.phys_addr / v->k->page == page;
+}
+
+bool vcpu_round(struct vcpu *v)
+{
+	return !vcpu_run(v) && vcpu_is_at(v, DOOR, true);
+}
+
+static _Atomic uint64_t *own(const struct vcpu *v, unsigned word)
+{
+	return (_Atomic uint64_t *)(void *)(v->k->memory + PAGE_OWN * v->k->page) + word;
+}
+
+uint64_t vcpu_count(const struct vcpu *v)
+{
+	return *own(v, 0);
+}
+
+uint64_t vcpu_saw(const struct vcpu *v)
+{
+	return *own(v, 1);
+}
+
+const char *exit_name(uint32_t reason)
+{
+	static const char *const names[] = {
+		[KVM_EXIT_UNKNOWN] = "unknown",
+		[KVM_EXIT_EXCEPTION] = "exception",
+		[KVM_EXIT_IO] = "I/O",
+		[KVM_EXIT_HLT] = "halt",
+		[KVM_EXIT_MMIO] = "MMIO",
+		[KVM_EXIT_SHUTDOWN] = "shutdown",
+		[KVM_EXIT_FAIL_ENTRY] = "failed entry",
+		[KVM_EXIT_INTR] = "signal",
+		[KVM_EXIT_INTERNAL_ERROR] = "internal error",
+		[39] = "memory fault",
+	};
+	bool known = reason < sizeof(names) / sizeof(names[0]) && names[reason];
+
+	return known ? names[reason] : "another exit";
+}
+
+/* ----------------------------------------------------------------------------- the spinning --- */
+
+static void end_of(struct vcpu *v, const char *why)
+{
+	snprintf(v->why, sizeof(v->why), "%s", why);
+	atomic_fetch_add(&v->holes, 1);
+	atomic_store(&v->over, true);
+}
+
+/* What is read where no memory is doesn't matter: the guest goes on, and the exit counts. */
+static void judge(struct vcpu *v)
+{
+	uint64_t page = v->run->mmio.phys_addr / v->k->page;
+
+	if (v->run->exit_reason != KVM_EXIT_MMIO)
+		end_of(v, exit_name(v->run->exit_reason));
+	else if (guest_is_exception(v->run))
+		end_of(v, "abort");
+	else if (page != DOOR)
+		atomic_fetch_add(&v->holes, 1);
+	memset(v->run->mmio.data, 0, sizeof(v->run->mmio.data));
+}
+
+/* Between two runs. False: the thread is to end. */
+static bool between(struct vcpu *v)
+{
+	bool stop;
+
+	pthread_mutex_lock(&v->lock);
+	while (v->hold && !v->stop) {
+		v->held = true;
+		pthread_cond_broadcast(&v->changed);
+		pthread_cond_wait(&v->changed, &v->lock);
+	}
+	v->held = false;
+	/* Under the lock: no request can be lost by this. */
+	v->run->immediate_exit = 0;
+	stop = v->stop;
+	pthread_mutex_unlock(&v->lock);
+	return !stop;
+}
+
+static void *spin(void *opaque)
+{
+	struct vcpu *v = opaque;
+
+	while (between(v)) {
+		int err = atomic_load(&v->over) ? EINTR : vcpu_run(v);
+
+		if (!err)
+			judge(v);
+		else if (err == EINTR)
+			atomic_fetch_add(&v->eintrs, 1);
+		else
+			end_of(v, strerror(err));
+		if (atomic_load(&v->over))
+			sleep_us(1000);
+	}
+	return NULL;
+}
+
+/* With the lock held. */
+static void kick(struct vcpu *v)
+{
+	v->run->immediate_exit = 1;
+	pthread_cond_broadcast(&v->changed);
+	pthread_kill(v->thread, KICK_SIGNAL);
+}
+
+void spin_start(struct vcpu *v)
+{
+	v->spins = true;
+	v->stop = v->hold = false;
+	need(!pthread_create(&v->thread, NULL, spin, v));
+}
+
+void spin_stop(struct vcpu *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->stop = true;
+	kick(v);
+	pthread_mutex_unlock(&v->lock);
+	pthread_join(v->thread, NULL);
+	v->spins = false;
+}
+
+void spin_hold(struct vcpu *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->hold = true;
+	kick(v);
+	while (!v->held)
+		pthread_cond_wait(&v->changed, &v->lock);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void spin_release(struct vcpu *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->hold = false;
+	pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
+}
+
+bool spin_await(struct vcpu *v, uint64_t n)
+{
+	uint64_t until = vcpu_count(v) + n;
+
+	while (vcpu_count(v) < until && !atomic_load(&v->over))
+		sleep_us(20);
+	return !atomic_load(&v->over);
+}
