@@ -72,7 +72,7 @@ static int by_pass(const struct call *c)
  */
 static bool is_bound_to_me(struct gpamap_vcpu *vcpu)
 {
-	return atomic_load_explicit(&vcpu->pass.owner, memory_order_relaxed) == gm_thread.tid;
+	return atomic_load_explicit(&vcpu->pass.owner, memory_order_relaxed) == gm_thread.passing;
 }
 
 static int through_gate(const struct call *c)

@@ -148,8 +148,7 @@ void gm_pass_destroy(struct gm_pass *p)
 	else
 		g->passes = p->next;
 	/* One whose owner left without seeing the gate shut. */
-	if (gm_take_token(p))
-		atomic_fetch_sub(&g->tokens, 1);
+	gm_pass_give_token(p);
 	pthread_mutex_unlock(&g->lock);
 	/* One that came after the last leave has marked what is the caller's from now on. */
 	take_back_marked(p);
@@ -212,7 +211,9 @@ static int bind_pass(struct gm_pass *p)
 		gm_thread.first = p;
 		disown_stale(p, self);
 	}
-	gm_thread.bound++;
+	/* More than one is all that matters, and it must not wrap. */
+	if (gm_thread.bound < 2)
+		gm_thread.bound++;
 	/* Sequentially consistent, as the read of shut that follows: see bound_elsewhere(). */
 	atomic_store(&p->owner, self);
 	return 0;

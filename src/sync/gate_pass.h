@@ -23,7 +23,7 @@ struct gm_thread {
 	pid_t tid;		     /* -1: not asked yet; never equal to an owner of 0 */
 	pid_t passing;		     /* as tid, but -1 until a pass is bound to it */
 	uint32_t records;	     /* holder records that it has, in all gates */
-	uint32_t bound;		     /* how often a pass was bound to it */
+	uint32_t bound;		     /* how often a pass was bound to it; 2: or more often */
 	const struct gm_pass *first; /* that was; for comparisons only, it may be gone */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The guest on arm64, see kvm.h: at EL1 or EL0, with MMU and caches on. */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "kvm.h"

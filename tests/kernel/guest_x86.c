@@ -150,11 +150,12 @@ uint64_t guest_got(struct vcpu *v)
 
 int guest_kernel_write(struct vcpu *v, unsigned page)
 {
+	/* As struct kvm_msrs, whose entries are of no fixed number. */
 	struct {
-		struct kvm_msrs head;
+		uint32_t nmsrs, pad;
 		struct kvm_msr_entry entry;
 	} msrs = {
-		.head.nmsrs = 1,
+		.nmsrs = 1,
 		.entry = {.index = MSR_WALL_CLOCK, .data = page * v->k->page},
 	};
 

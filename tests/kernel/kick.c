@@ -162,9 +162,9 @@ FACT(ioctl_waits, LOOP, TEST, false)
 	spin_start(v);
 	spin_await(v, 1);
 	need(!pthread_create(&w.thread, NULL, wait_for_vcpu, &w));
-	while (!atomic_load(&w.done) && (!atomic_load(&w.tid) || state == 'R')) {
+	while (!atomic_load(&w.done) && state == 'R') {
 		sleep_us(500);
-		state = state_of(atomic_load(&w.tid));
+		state = atomic_load(&w.tid) ? state_of(atomic_load(&w.tid)) : 'R';
 	}
 	pthread_kill(w.thread, KICK_SIGNAL);
 	spin_await(v, 200);
