@@ -8,7 +8,7 @@ SOAK_SECONDS ?= 1800
 # How long each strategy of `make demo` lasts.
 DEMO_SECONDS ?= 3
 
-.PHONY: all deps demo check check-nested bench figures model soak format check-format install clean help
+.PHONY: all deps demo check check-nested bench figures figures-nested kernels model soak format check-format install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -20,6 +20,8 @@ help:
 	@echo 'make check-nested  the tests of KVM on other kernels and processors, emulated; for 20 minutes'
 	@echo 'make bench         the benchmarks, as a table and as build/bench.json'
 	@echo 'make figures       the same, and its results put into doc/performance.md'
+	@echo 'make figures-nested  those of the test bed svm-6.12, likewise'
+	@echo 'make kernels       what KVM does here and in the test beds, put into doc/kernels.md'
 	@echo 'make model         the model of the gate: search all configurations, and find all mutants'
 	@echo 'make soak          long random tests and torture: SOAK_SECONDS=$(SOAK_SECONDS)'
 	@echo 'make format        let clang-format have its way; make check-format only looks'
@@ -49,6 +51,15 @@ bench: all
 
 figures: bench
 	@python3 scripts/figures $(BUILD)/bench.json doc/performance.md
+
+figures-nested: all
+	@sh scripts/install-deps nested
+	@tests/beds/run --timeout 600 svm-6.12 $(BUILD)/bench quirk --json - > $(BUILD)/bench-svm-6.12.json
+	@python3 scripts/figures --at svm-6.12 $(BUILD)/bench-svm-6.12.json doc/performance.md
+
+kernels: all
+	@sh scripts/install-deps nested
+	@python3 scripts/kernels $(BUILD) doc/kernels.md
 
 model: deps
 	@python3 model/run.py

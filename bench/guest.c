@@ -2,6 +2,7 @@
 /* A VM on real KVM for the benchmarks. */
 #include <err.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -20,21 +21,51 @@ enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, CODE = 0x4000, COUNTERS = 0x50
 #define CR4_PAE 0x20ULL
 #define EFER_LME_LMA 0x500ULL
 
+#define MAX_CPUID 256
+
 /* again: inc qword [rdi]; jmp again */
 static const unsigned char code[] = {0x48, 0xff, 0x07, 0xeb, 0xfb};
+
+/* The same, and before it a write to the page that is next in turn. */
+static const unsigned char sweep_code[] = {
+	0x48, 0x89, 0xd6,			  /* again: mov rsi, rdx */
+	0x48, 0xff, 0x06,			  /* page: inc qword [rsi] */
+	0x48, 0xff, 0x07,			  /* inc qword [rdi] */
+	0x48, 0x81, 0xc6, 0x00, 0x10, 0x00, 0x00, /* add rsi, 4096 */
+	0x48, 0x39, 0xce,			  /* cmp rsi, rcx */
+	0x72, 0xee,				  /* jb page */
+	0xeb, 0xe9,				  /* jmp again */
+};
 
 static void write_u64(struct guest *g, uint64_t gpa, uint64_t value)
 {
 	memcpy(g->memory + gpa, &value, sizeof(value));
 }
 
-/* The first 2 MiB of memory stand at their own addresses. */
+/* Memory stands at its own addresses: the first 2 MiB of it, and what is swept over. */
+static void map_large(struct guest *g, uint64_t at)
+{
+	write_u64(g, PD + at / (2 * MIB) * sizeof(uint64_t),
+		  at | PTE_LARGE | PTE_USER_RW | PTE_ACCESSED_DIRTY);
+}
+
 static void fill_memory(struct guest *g)
 {
 	memcpy(g->memory + CODE, code, sizeof(code));
 	write_u64(g, PML4, PDPT | PTE_USER_RW | PTE_ACCESSED_DIRTY);
 	write_u64(g, PDPT, PD | PTE_USER_RW | PTE_ACCESSED_DIRTY);
-	write_u64(g, PD, PTE_LARGE | PTE_USER_RW | PTE_ACCESSED_DIRTY);
+	map_large(g, 0);
+}
+
+void guest_sweep(struct guest *g, uint64_t at, uint64_t size)
+{
+	if (at < 2 * MIB || at % (2 * MIB) || at + size > GUEST_MAPPED_END)
+		errx(1, "no sweep there");
+	memcpy(g->memory + CODE, sweep_code, sizeof(sweep_code));
+	for (uint64_t page = at; page < at + size; page += 2 * MIB)
+		map_large(g, page);
+	g->sweep_at = at;
+	g->sweep_end = at + size;
 }
 
 static struct kvm_segment flat_segment(bool is_code)
@@ -54,7 +85,13 @@ static struct kvm_segment flat_segment(bool is_code)
 
 static void reset_vcpu(struct guest *g, int i)
 {
-	struct kvm_regs regs = {.rip = CODE, .rflags = 2, .rdi = COUNTERS + 64 * (uint64_t)i};
+	struct kvm_regs regs = {
+		.rip = CODE,
+		.rflags = 2,
+		.rdi = COUNTERS + 64 * (uint64_t)i,
+		.rdx = g->sweep_at,
+		.rcx = g->sweep_end,
+	};
 	struct kvm_sregs sregs;
 	int fd = g->vcpu[i].fd;
 
@@ -83,6 +120,21 @@ uint64_t guest_count(const struct guest *g, int i)
 	return *(const volatile uint64_t *)(g->memory + COUNTERS + 64 * i);
 }
 
+/* Newer kernels refuse long mode to a processor that isn't said to have it. */
+static void set_cpuid(struct guest *g, int fd)
+{
+	struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
+
+	if (!cpuid)
+		err(1, "cpuid");
+	cpuid->nent = MAX_CPUID;
+	if (ioctl(g->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0 ||
+	    ioctl(fd, KVM_SET_CPUID2, cpuid) < 0)
+		err(1, "KVM_SET_CPUID2");
+	free(cpuid);
+}
+
 static void make_vcpu(struct guest *g, int i)
 {
 	struct guest_vcpu *v = &g->vcpu[i];
@@ -93,6 +145,7 @@ static void make_vcpu(struct guest *g, int i)
 	v->run = mmap(NULL, g->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	if (v->run == MAP_FAILED)
 		err(1, "kvm_run");
+	set_cpuid(g, v->fd);
 }
 
 void guest_init(struct guest *g, int kvm, uint64_t size, int nr_vcpus)

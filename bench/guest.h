@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A VM on real KVM for the benchmarks: its vCPUs count in a page of their own at CPL3, which is native code
- * whatever the host, and never touch the memory that is changed.
+ * whatever the host, and never touch the memory that is changed; or they sweep over memory.
  */
 #ifndef BENCH_GUEST_H
 #define BENCH_GUEST_H
@@ -13,6 +13,9 @@
 #include "bench.h"
 
 enum { MAX_VCPUS = 16 };
+
+/* As far as page tables can go. */
+#define GUEST_MAPPED_END GIB
 
 struct guest_vcpu {
 	int fd;
@@ -26,6 +29,7 @@ struct guest {
 	uint64_t size;
 	size_t run_size;
 	bool can_halt; /* it has interrupt controllers in the kernel */
+	uint64_t sweep_at, sweep_end;
 	int nr_vcpus;
 	struct guest_vcpu vcpu[MAX_VCPUS];
 };
@@ -33,6 +37,9 @@ struct guest {
 /* A VM with @size bytes of memory that no slot shows yet, and @nr_vcpus vCPUs. */
 void guest_init(struct guest *g, int kvm, uint64_t size, int nr_vcpus);
 void guest_destroy(struct guest *g);
+/* To be called before guest_reset(): the vCPUs write to each page of a range, again and again, and count pages.
+ * Below GUEST_MAPPED_END, and not in the first 2 MiB. */
+void guest_sweep(struct guest *g, uint64_t at, uint64_t size);
 /* After the memory has slots: let the vCPUs begin at their loop. */
 void guest_reset(struct guest *g);
 /* No vCPU may run now. From the next KVM_RUN on they wait in the kernel, as after HLT; or they count.

@@ -38,6 +38,7 @@ static struct section sections[] = {
 	{"blackout-size", bench_blackout_size, false},
 	{"blackout-slots", bench_blackout_slots, false},
 	{"gate", bench_gate, false},
+	{"quirk", bench_quirk, false},
 };
 enum { NR_SECTIONS = sizeof(sections) / sizeof(sections[0]) };
 
@@ -84,6 +85,8 @@ static int usage(int status)
 	      "the size\n"
 	      "            of the guest), blackout-slots (by the number of slots)\n"
 	      "  gate      the cost of passing the gate\n"
+	      "  quirk     what a commit costs the guest afterwards, with GPAMAP_ZAP_SLOT_ONLY and "
+	      "without\n"
 	      "  all       all of them, as without a section\n\n"
 	      "  --json FILE  write the results as JSON, too; -: only JSON, to standard output\n"
 	      "  --quick      fewer samples, and ratios of 10th percentiles instead of medians\n"

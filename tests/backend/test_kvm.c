@@ -106,8 +106,9 @@ static void capabilities(void **state)
 	if (old_ioctl)
 		return;
 	assert_int_equal(c->region2, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, 231) > 0);
-	printf("slots %u, spaces %u, readonly %d, region2 %d, guest_memfd %d\n", c->nr_slots,
-	       c->nr_spaces, c->readonly_mem, c->region2, c->guest_memfd);
+	printf("slots %u, spaces %u, readonly %d, region2 %d, guest_memfd %d, zap_slot_only %d\n",
+	       c->nr_slots, c->nr_spaces, c->readonly_mem, c->region2, c->guest_memfd,
+	       c->zap_slot_only);
 }
 
 static void check_no_vm(int fd)
@@ -274,6 +275,28 @@ static void address_spaces(void **state)
 	assert_true(taken(f, 4));
 }
 
+/* Newer than the headers of Linux 6.1. */
+#define CAP_DISABLE_QUIRKS2 213
+#define QUIRK_SLOT_ZAP_ALL 0x80
+
+/* What it does to the guest's mappings is a test of the whole library. */
+static void zap_slot_only(void **state)
+{
+	struct fix *f = *state;
+	bool can = true;
+
+#ifdef __x86_64__
+	int quirks = ioctl(f->vm.vm, KVM_CHECK_EXTENSION, CAP_DISABLE_QUIRKS2);
+
+	can = quirks > 0 && quirks & QUIRK_SLOT_ZAP_ALL;
+#endif
+	assert_int_equal(f->b->caps.zap_slot_only, can);
+	assert_int_equal(f->b->ops->zap_slot_only(f->b), can ? 0 : -EINVAL);
+	/* Slots go and come as before. */
+	create_and_delete(state);
+	move(state);
+}
+
 static void guest_memfd(void **state)
 {
 	struct fix *f = *state;
@@ -366,6 +389,7 @@ int main(void)
 		TEST(flags),
 		TEST(readonly),
 		TEST(address_spaces),
+		TEST(zap_slot_only),
 		TEST(guest_memfd),
 #ifdef __x86_64__
 		TEST(engine_and_dirty_pages),

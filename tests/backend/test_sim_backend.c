@@ -98,6 +98,9 @@ static void test_caps(void **state)
 	assert_int_equal(t->b->caps.nr_slots, 10);
 	assert_int_equal(t->b->caps.nr_spaces, 2);
 	assert_true(t->b->caps.readonly_mem && t->b->caps.region2 && t->b->caps.guest_memfd);
+	/* There is nothing to zap. */
+	assert_true(t->b->caps.zap_slot_only);
+	assert_int_equal(t->b->ops->zap_slot_only(t->b), 0);
 	assert_int_equal(gm_sim_new(sim, &gm_alloc_default, NULL, &b), 0);
 	assert_int_equal(b->caps.nr_slots, 32764);
 	assert_int_equal(b->caps.nr_spaces, 1);

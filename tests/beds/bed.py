@@ -117,6 +117,7 @@ class Bed:
             raise ValueError(f"{self.kind.name} loads no module {', '.join(sorted(unknown))}")
         a.file("bed/modules/list", "".join(" ".join([name, *given.get(name, [])]) + "\n" for name in names).encode())
         a.file("init", kinds.read(os.path.join(kinds.HERE, "init")))
+        a.file("bed/keep", kinds.read(os.path.join(folder, "keep")))
         a.file("bed/mark", mark)
         for here, there in self.files:
             self._pack_file(a, here, there)

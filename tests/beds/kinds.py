@@ -4,6 +4,7 @@
 import os
 import platform
 import shutil
+import subprocess
 from dataclasses import dataclass
 
 import archive
@@ -55,6 +56,7 @@ MACHINES = {
               ("{sysroot}/lib/aarch64-linux-gnu", "{sysroot}/usr/lib/aarch64-linux-gnu",
                "/usr/aarch64-linux-gnu/lib", "/lib/aarch64-linux-gnu")),
 }
+COMPILERS = {"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
 
 
 def sysroot(arch):
@@ -72,6 +74,17 @@ def find_kernel(packages, kind):
             if name.startswith(prefix):
                 return name
     raise Unavailable(f"no kernel for {kind.name}: none of {', '.join(p for p, _ in kind.kernels)} is to be had")
+
+
+def compile_keep(kind, output):
+    """The program that keeps a VM, for the bed's processor."""
+    compiler = "cc" if kind.arch == HOST_ARCH else COMPILERS[kind.arch]
+    if not shutil.which(compiler):
+        raise Unavailable(f"{compiler} is not installed")
+    source = os.path.join(HERE, "keep.c")
+    run = subprocess.run([compiler, "-O2", "-static", "-o", output, source], capture_output=True, text=True)
+    if run.returncode:
+        raise Unavailable(f"{compiler} can't build {source}: {run.stderr}")
 
 
 def base_archive(kind, kernel_folder, busybox):
@@ -99,13 +112,20 @@ def find_busybox(folder):
 
 
 def make(kind):
-    """Folder with the kernel and the base of a bed; made if it is not there."""
+    """Folder with the kernel, the base and the VM's keeper of a bed; made as far as it is not there."""
     if not shutil.which(kind.qemu[0]):
         raise Unavailable(f"{kind.qemu[0]} is not installed")
     folder = os.path.join(CACHE, kind.name)
-    made_of = os.path.join(folder, "kind")
-    if os.path.exists(made_of) and read(made_of) == repr(kind).encode():
-        return folder
+    keep = os.path.join(folder, "keep")
+    if not os.path.exists(os.path.join(folder, "kind")) or read(os.path.join(folder, "kind")) != repr(kind).encode():
+        make_folder(kind, folder)
+    if not os.path.exists(keep) or os.stat(keep).st_mtime < os.stat(os.path.join(HERE, "keep.c")).st_mtime:
+        compile_keep(kind, keep)
+    return folder
+
+
+def make_folder(kind, folder):
+    """Fetch and unpack a kernel, its modules and busybox."""
     packages = Packages(kind.arch, CACHE)
     busybox = find_busybox(packages.fetch("busybox-static"))
     unpacked = packages.fetch(find_kernel(packages, kind))
@@ -123,4 +143,3 @@ def make(kind):
     os.rename(folder + ".new", folder)
     # Half a gigabyte of modules.
     shutil.rmtree(unpacked)
-    return folder

@@ -207,6 +207,8 @@ class BedTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "modules"), "w", encoding="utf-8") as f:
                 f.write("kvm\nkvm_amd")
+            with open(os.path.join(folder, "keep"), "w", encoding="utf-8") as f:
+                f.write("#!")
             one = bed.Bed(kinds.KINDS["svm-6.1"], ["kvm-amd.npt=0"], [(__file__, "/there")])
             found = entries(one._pack(folder, {1: bed.Command(["sh", "-c", "echo 'it'"], 9, {"A": "b c"})}, b"m"))
             self.assertEqual(found["bed/modules/list"][1], b"kvm\nkvm_amd npt=0\n")

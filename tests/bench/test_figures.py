@@ -30,11 +30,14 @@ def measured():
     for what in ("edit", "flatten", "plan"):
         rows.append(row("flatten", f"{what}, regions", 1000, 0.123))
     rows += [row("commit", what, 1000, 56.7) for what in ("commit", "two slot operations")]
+    for kind in ("zap all", "zap slot only"):
+        rows += [row("quirk", f"{kind}, {what}", 64 << 20, 98765.4, "pages") for what in ("no commit", "after a commit")]
+        rows += [row("quirk", f"{kind}, {what}", 64 << 20, 87.6) for what in ("blackout", "the commit")]
     ratio = {"section": "gate", "what": "vCPU / locked counter", "value": 0.13, "limit": 0.2, "ok": True}
     return {"rows": rows, "ratios": [ratio], "notes": [], "others": 0.25, "quick": False}
 
 
-def run(data, text):
+def run(data, text, *options):
     """Returns the script's status and what it has made of the text."""
     with tempfile.TemporaryDirectory() as folder:
         figures, doc = os.path.join(folder, "bench.json"), os.path.join(folder, "doc.md")
@@ -42,7 +45,7 @@ def run(data, text):
             json.dump(data, f)
         with open(doc, "w", encoding="utf-8") as f:
             f.write(text)
-        status = subprocess.run([sys.executable, script, figures, doc], stderr=subprocess.PIPE).returncode
+        status = subprocess.run([sys.executable, script, *options, figures, doc], stderr=subprocess.PIPE).returncode
         with open(doc, encoding="utf-8") as f:
             return status, f.read()
 
@@ -71,6 +74,14 @@ def main():
         status, text = run(data, old)
         expect(status == 1 and text == old, f"{name}: refused, and nothing is changed")
 
+    here, there = block("size", "here\n"), block("size@there", "there\n")
+    status, text = run(measured(), here + there)
+    expect(status == 0 and "here" not in text.partition(there)[0] and text.endswith(there),
+           "those of another machine are left alone")
+    status, text = run(measured(), here + there, "--at", "there")
+    expect(status == 0 and text.startswith(here) and "there\n<" not in text and "| 64 GiB |" in text,
+           "and filled alone, if they are asked for")
+
     with open(document, encoding="utf-8") as f:
         old = f.read()
     names = re.findall(r"<!-- figures: (\S+) -->", old)
@@ -79,8 +90,10 @@ def main():
     status, text = run(measured(), old)
     expect(status == 0, "the document can be filled")
     for figure in ("2.2 ns (4.5)", "1,234 us (2,469)", "2,346 us (4,691)", "46 us (91)", "0.25 processors",
-                   "| 1,000 | 0.12 us |", "| 0.13 | 0.20 |"):
+                   "| 1,000 | 0.12 us |", "| 0.13 | 0.20 |", "| zap all | 98,765 pages | 98,765 pages | 88 us (175) |"):
         expect(figure in text, f"{figure} is in it")
+    for where in {name.partition("@")[2] for name in names} - {""}:
+        expect(run(measured(), old, "--at", where)[0] == 0, f"the blocks of {where} can be filled")
 
 
 if __name__ == "__main__":

@@ -84,10 +84,18 @@ static void move_by_a_page(struct kvm *k, unsigned n)
 
 static const char *const mode_name[] = {"user", "supervisor"};
 
-/* Of a quotient that is not the same twice. */
-static int digits(struct live_result r)
+/* A figure that is not the same twice needs no more digits. */
+struct ratio {
+	char text[16];
+};
+
+static struct ratio per_change(struct live_result r)
 {
-	return r.holes < 10 * r.changes ? 1 : r.holes < 100 * r.changes ? 2 : 3;
+	double ratio = (double)r.holes / r.changes;
+	struct ratio ret;
+
+	snprintf(ret.text, sizeof(ret.text), ratio < 1 ? "%.1g" : "%.0f", ratio);
+	return ret;
 }
 
 /* In both modes there are exits: how many for each change, or what was the end. */
@@ -105,7 +113,7 @@ static void expect_holes(struct outcome *o, struct live_guest guest, struct live
 		if (*r.why)
 			measured(o, "%s: %s", mode_name[m], r.why);
 		else
-			measured(o, "%s: %.1g a change", mode_name[m], (double)r.holes / r.changes);
+			measured(o, "%s: %s a change", mode_name[m], per_change(r).text);
 	}
 }
 
@@ -138,7 +146,7 @@ static void expect_quiet_move(struct outcome *o, enum mode mode)
 		return;
 	}
 	r = live_run(guest, (struct live_change){.step = move_by_a_page, .seconds = MOVE_SECONDS});
-	expect(o, !r.holes, "%.*g exits a change", digits(r), (double)r.holes / r.changes);
+	expect(o, !r.holes, "%s exits a change", per_change(r).text);
 }
 
 static void move_user(struct outcome *o)

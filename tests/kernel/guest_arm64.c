@@ -155,11 +155,19 @@ uint64_t guest_got(struct vcpu *v)
 	return get(v, CORE(regs[3]), &value) ? 0 : value;
 }
 
+/* The time that the guest was kept waiting, which is stored when it runs. Refused where no memory is. */
 int guest_kernel_write(struct vcpu *v, unsigned page)
 {
-	(void)v;
-	(void)page;
-	return ENOTSUP;
+	uint64_t gpa = page * v->k->page;
+	struct kvm_device_attr attr = {
+		.group = KVM_ARM_VCPU_PVTIME_CTRL,
+		.attr = KVM_ARM_VCPU_PVTIME_IPA,
+		.addr = (uintptr_t)&gpa,
+	};
+
+	if (kvm_ioctl(v->fd, KVM_SET_DEVICE_ATTR, &attr))
+		return ENOTSUP;
+	return vcpu_round(v) ? 0 : EIO;
 }
 
 bool guest_is_exception(const struct kvm_run *run)

@@ -96,6 +96,7 @@ struct vcpu {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool spins, hold, held, stop;
+	int cpu; /* on which it stays; -1: there is only one */
 	atomic_ulong eintrs;
 	atomic_ulong holes; /* exits where memory is, and exceptions of the guest */
 	atomic_bool over;   /* it can't go on */
@@ -142,7 +143,8 @@ int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned wat
 	      unsigned tables, bool rings);
 /* What LOAD has got. */
 uint64_t guest_got(struct vcpu *v);
-/* Let an ioctl of the vCPU write to a page, at least 8 bytes that are not 0. 0 or an errno; ENOTSUP: there is none. */
+/* Let KVM itself store to a page, at its beginning; the guest may go around once for that. 0 or an errno; ENOTSUP: it can't
+ * be brought to it. */
 int guest_kernel_write(struct vcpu *v, unsigned page);
 /* Is it the store by which the guest says that it had an exception? */
 bool guest_is_exception(const struct kvm_run *run);

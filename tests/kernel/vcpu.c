@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The vCPU, and the thread in which it spins; see kvm.h. */
+#define _GNU_SOURCE /* affinity */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -139,10 +141,43 @@ static bool between(struct vcpu *v)
 	return !stop;
 }
 
+/* A change and a vCPU on one processor take turns, and never meet: that one stays on the first, this goes to the second.
+ */
+static int processor_of_vcpu(void)
+{
+	static int second = -1;
+	cpu_set_t all, first;
+
+	if (second >= 0 || sched_getaffinity(0, sizeof(all), &all) || CPU_COUNT(&all) < 2)
+		return second;
+	CPU_ZERO(&first);
+	for (int cpu = 0; cpu < CPU_SETSIZE && second < 0; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		if (CPU_COUNT(&first))
+			second = cpu;
+		else
+			CPU_SET(cpu, &first);
+	}
+	sched_setaffinity(0, sizeof(first), &first);
+	return second;
+}
+
+static void go_to(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
 static void *spin(void *opaque)
 {
 	struct vcpu *v = opaque;
 
+	if (v->cpu >= 0)
+		go_to(v->cpu);
 	while (between(v)) {
 		int err = atomic_load(&v->over) ? EINTR : vcpu_run(v);
 
@@ -169,6 +204,7 @@ static void kick(struct vcpu *v)
 void spin_start(struct vcpu *v)
 {
 	v->spins = true;
+	v->cpu = processor_of_vcpu();
 	v->stop = v->hold = false;
 	need(!pthread_create(&v->thread, NULL, spin, v));
 }
