@@ -5,10 +5,8 @@
  * All of it happens with slots_lock held; `calling` names the thread that holds it while it is in a listener's
  * callback, so that whoever would wait for the lock there is told instead (A5).
  */
-#define _GNU_SOURCE /* gettid() */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "api/impl.h"
 #include "ops/change.h"
@@ -17,7 +15,7 @@
 
 static void calls_begin(struct gpamap *m)
 {
-	atomic_store(&m->calling, gettid());
+	atomic_store(&m->calling, gm_thread_id());
 }
 
 static void calls_end(struct gpamap *m)
@@ -29,7 +27,7 @@ bool gm_in_callback(struct gpamap *m)
 {
 	pid_t calling = atomic_load(&m->calling);
 
-	return calling && calling == gettid();
+	return calling && calling == gm_thread_id();
 }
 
 int gm_may_wait(struct gpamap *m, const char *what, struct gm_msg *msg)

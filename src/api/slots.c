@@ -3,10 +3,8 @@
  * The lock that keeps slot operations apart. Not a mutex alone: it must be possible to wait for it until a
  * deadline on CLOCK_MONOTONIC, and to say then who has it (P6); and it is handed on in the order of coming.
  */
-#define _GNU_SOURCE /* gettid() */
 #include <errno.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "api/impl.h"
 
@@ -27,7 +25,7 @@ static void waiter_init(struct gm_slots_waiter *w)
 {
 	pthread_condattr_t attr;
 
-	*w = (struct gm_slots_waiter){.tid = gettid()};
+	*w = (struct gm_slots_waiter){.tid = gm_thread_id()};
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&w->turn, &attr);
@@ -76,7 +74,7 @@ static int lock(struct gm_slots_lock *l, const struct timespec *deadline, pid_t 
 	if (l->holder)
 		err = wait_for_turn(l, deadline);
 	else
-		l->holder = gettid();
+		l->holder = gm_thread_id();
 	if (err)
 		*holder = l->holder;
 	pthread_mutex_unlock(&l->mutex);

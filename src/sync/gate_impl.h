@@ -8,14 +8,6 @@
 
 enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
 
-/* Ask the kernel; needed once per thread, and again after a fork. */
-pid_t gm_thread_learn(void);
-
-static inline pid_t gm_thread_id(void)
-{
-	return gm_likely(gm_thread.tid > 0) ? gm_thread.tid : gm_thread_learn();
-}
-
 /* K1, K2: any KVM_RUN from here to the last leave returns at once. The order matters, see gate.c. */
 static inline void gm_mark_kicked(struct gm_pass *p)
 {

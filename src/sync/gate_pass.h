@@ -31,6 +31,14 @@ struct gm_thread {
 #define GM_FAST_TLS __attribute__((tls_model("initial-exec"), visibility("hidden")))
 extern GM_FAST_TLS _Thread_local struct gm_thread gm_thread;
 
+/* Ask the kernel; needed once per thread, and again after a fork. */
+pid_t gm_thread_learn(void);
+
+static inline pid_t gm_thread_id(void)
+{
+	return gm_likely(gm_thread.tid > 0) ? gm_thread.tid : gm_thread_learn();
+}
+
 /* Any thread, any depth, any mode. */
 int gm_pass_enter_rare(struct gm_pass *p);
 bool gm_pass_leave_rare(struct gm_pass *p);
