@@ -258,7 +258,8 @@ int gpamap_move(struct gpamap_txn *txn, struct gpamap_region *child, uint64_t of
 int gpamap_set_priority(struct gpamap_txn *txn, struct gpamap_region *child, int priority);
 /* A disabled region, and all below it, is not there. Regions are enabled when made. */
 int gpamap_set_enabled(struct gpamap_txn *txn, struct gpamap_region *region, bool enabled);
-/* GPAMAP_READONLY on or off. -EPERM: a guest_memfd region. */
+/* GPAMAP_READONLY on or off. With nested paging on x86 no page tables of the guest may be in it: doc/kernels.md, K45.
+ * -EPERM: a guest_memfd region. */
 int gpamap_set_readonly(struct gpamap_txn *txn, struct gpamap_region *region, bool readonly);
 /* Another size. -EPERM: not resizable. -ERANGE: 0 or beyond max_size. -EOVERFLOW, -EINVAL. */
 int gpamap_resize(struct gpamap_txn *txn, struct gpamap_region *region, uint64_t size);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a running vCPU meets while a slot is changed that it uses: the reason for a gate. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "fact.h"
 #include "live.h"
@@ -14,6 +16,8 @@
 #define LONG_SECONDS 20.0
 /* What the guest watches when its tables are in SLOT_TEST. */
 #define PAGE_ELSEWHERE 10u
+/* A guest that has not come out of one round will not. */
+#define STUCK_SECONDS 5
 
 /* False: the guest is at its end. */
 static bool one_change(struct vcpu *v, const struct live_change *change, unsigned n)
@@ -52,7 +56,7 @@ struct live_result live_run(struct live_guest guest, struct live_change change)
 	kvm_open(&k);
 	vcpu_open(&v, &k);
 	if (guest.tables)
-		vcpu_set_tables(&v, guest.mode, PAGE_ELSEWHERE, TEST);
+		vcpu_set_tables(&v, guest.mode, PAGE_ELSEWHERE, TEST, false);
 	else
 		vcpu_set(&v, guest.mode, guest.program, TEST + guest.page, false);
 	if (change.before)
@@ -159,6 +163,64 @@ static void move_supervisor(struct outcome *o)
 	expect_quiet_move(o, SUPERVISOR);
 }
 
+/* ---------------------------------------------------------------- tables in read-only memory --- */
+
+/* What ends a round that has no end. */
+static timer_t call_back_later(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = KICK_SIGNAL};
+	struct itimerspec once = {.it_value.tv_sec = STUCK_SECONDS};
+	timer_t timer;
+
+	need(!timer_create(CLOCK_MONOTONIC, &event, &timer));
+	need(!timer_settime(timer, 0, &once, NULL));
+	return timer;
+}
+
+/* The first round after the change has to walk. False: there is no second one. */
+static bool walk_readonly(struct vcpu *v, enum mode mode, struct outcome *o)
+{
+	timer_t timer;
+	int err;
+
+	need(!slot_delete(v->k, SLOT_TEST));
+	need(!slot_put_test(v->k, KVM_MEM_READONLY, TEST));
+	timer = call_back_later();
+	err = vcpu_run(v);
+	timer_delete(timer);
+	if (err || !vcpu_is_at(v, DOOR, true)) {
+		bool at_tables = vcpu_is_at(v, TEST, true) || vcpu_is_at(v, TEST, false);
+
+		expect(o, false, "%s: %s", mode_name[mode],
+		       err	   ? "it hangs"
+		       : at_tables ? "what is for its data goes to the tables"
+				   : exit_name(v->run->exit_reason));
+		return false;
+	}
+	expect(o, vcpu_saw(v) == 0x5a5a5a5a5a5a5a5a, "%s: it reads something else",
+	       mode_name[mode]);
+	return true;
+}
+
+static void tables_readonly(struct outcome *o)
+{
+	if (guest_missing)
+		not_here(o, "%s", guest_missing);
+	for (int m = USER; !guest_missing && m <= SUPERVISOR; m++) {
+		struct kvm k;
+		struct vcpu v;
+
+		kvm_open(&k);
+		vcpu_open(&v, &k);
+		memset(k.memory + PAGE_ELSEWHERE * k.page, 0x5a, sizeof(uint64_t));
+		vcpu_set_tables(&v, (enum mode)m, PAGE_ELSEWHERE, TEST, true);
+		for (unsigned n = 0; n < CHANGES && walk_readonly(&v, (enum mode)m, o); n++)
+			;
+		vcpu_close(&v);
+		kvm_close(&k);
+	}
+}
+
 const struct fact change_facts[] = {
 	{"K40",
 	 "DELETE and CREATE under a running vCPU: its loads and stores become exits where memory "
@@ -168,5 +230,7 @@ const struct fact change_facts[] = {
 	{"K42", "The same under its page tables: it can't go on", false, tables},
 	{"K43", "MOVE over its own old place: running user code does not notice", false, move_user},
 	{"K44", "The same: running supervisor code does not notice", false, move_supervisor},
+	{"K45", "Its page tables made READONLY while it is held: it does not notice", false,
+	 tables_readonly},
 	{0},
 };

@@ -8,17 +8,11 @@
 
 #ifdef __x86_64__
 
-/* Page-table entries and control registers, as in the processor manuals. */
-#define PTE_TABLE 0x27u /* present, writable, user, accessed */
-#define PTE_LARGE 0xe7u /* dirty and large as well */
-#define CR0_PE_ET_NE_WP_PG 0x80010031u
-#define CR4_PAE 0x20u
-#define EFER_LME_LMA 0x500u
+#include "../boot/x86.h"
 
 /* Its value is where the hypervisor is to store the time of day, which it does at once. */
 #define MSR_WALL_CLOCK 0x4b564d00u
 
-#define MAX_CPUID 256
 #define CODE_SIZE 0x100u
 
 /* r8: own page, r9: watched page, r10: door, r11: where the code begins */
@@ -82,36 +76,9 @@ void guest_write(struct kvm *k, enum mode mode, unsigned tables, unsigned watche
 	memcpy(at(k, watched) + BACK_AT, back_code, sizeof(back_code));
 }
 
-/* Long mode is refused by KVM to a processor that isn't said to have it. */
 int guest_init(struct vcpu *v)
 {
-	struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
-	int err = ENOMEM;
-
-	if (!cpuid)
-		return err;
-	cpuid->nent = MAX_CPUID;
-	err = kvm_ioctl(v->k->sys, KVM_GET_SUPPORTED_CPUID, cpuid);
-	if (!err)
-		err = kvm_ioctl(v->fd, KVM_SET_CPUID2, cpuid);
-	free(cpuid);
-	return err;
-}
-
-static struct kvm_segment segment(enum mode mode, bool is_code)
-{
-	return (struct kvm_segment){
-		.limit = 0xffffffff,
-		.selector = (uint16_t)((is_code ? 0x08 : 0x10) | (mode == USER ? 3 : 0)),
-		.type = is_code ? 11 : 3,
-		.present = 1,
-		.dpl = mode == USER ? 3 : 0,
-		.db = !is_code,
-		.s = 1,
-		.l = is_code,
-		.g = 1,
-	};
+	return boot_cpuid(v->k->sys, v->fd);
 }
 
 int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned watched,
@@ -126,19 +93,8 @@ int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned wat
 		.r10 = rings ? DOOR * page : PAGE_OWN * page + 2 * sizeof(uint64_t),
 		.r11 = begin,
 	};
-	struct kvm_sregs s;
-	int err = kvm_ioctl(v->fd, KVM_GET_SREGS, &s);
 
-	if (err)
-		return err;
-	s.cs = segment(mode, true);
-	s.ds = s.es = s.fs = s.gs = s.ss = segment(mode, false);
-	s.cr0 = CR0_PE_ET_NE_WP_PG;
-	s.cr3 = tables * page;
-	s.cr4 = CR4_PAE;
-	s.efer = EFER_LME_LMA;
-	err = kvm_ioctl(v->fd, KVM_SET_SREGS, &s);
-	return err ? err : kvm_ioctl(v->fd, KVM_SET_REGS, &regs);
+	return boot_registers(v->fd, mode == USER, tables * page, &regs);
 }
 
 uint64_t guest_got(struct vcpu *v)

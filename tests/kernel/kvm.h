@@ -111,8 +111,8 @@ void vcpu_open(struct vcpu *v, struct kvm *k);
 void vcpu_close(struct vcpu *v);
 /* Let it begin @program, with @watched as the watched page; door: DOOR, or in the own page. */
 void vcpu_set(struct vcpu *v, enum mode mode, enum program program, unsigned watched, bool rings);
-/* The same, with the page tables at @tables. */
-void vcpu_set_tables(struct vcpu *v, enum mode mode, unsigned watched, unsigned tables);
+/* Let it begin LOOP, with the page tables at @tables. */
+void vcpu_set_tables(struct vcpu *v, enum mode mode, unsigned watched, unsigned tables, bool rings);
 /* Errno of one KVM_RUN. */
 int vcpu_run(struct vcpu *v);
 /* It is at the door, or at @page by a store or a load. */

@@ -43,10 +43,10 @@ void vcpu_set(struct vcpu *v, enum mode mode, enum program program, unsigned wat
 	need(!guest_set(v, mode, program, watched, PAGE_TABLES, rings));
 }
 
-void vcpu_set_tables(struct vcpu *v, enum mode mode, unsigned watched, unsigned tables)
+void vcpu_set_tables(struct vcpu *v, enum mode mode, unsigned watched, unsigned tables, bool rings)
 {
 	guest_write(v->k, mode, tables, watched);
-	need(!guest_set(v, mode, LOOP, watched, tables, false));
+	need(!guest_set(v, mode, LOOP, watched, tables, rings));
 }
 
 int vcpu_run(struct vcpu *v)

@@ -2,19 +2,12 @@
 /* See guest.h. For x86-64; arm64 has guest_arm64.c; elsewhere there is none yet, and the tests are skipped. */
 #include "guest.h"
 
-#include <stdlib.h>
-#include <sys/ioctl.h>
+#include <errno.h>
+#include <string.h>
 
 #ifdef __x86_64__
 
-/* Page-table entries and control registers, as in the processor manuals. */
-#define PTE_TABLE 0x27u /* present, writable, user, accessed */
-#define PTE_LARGE 0xe7u /* dirty and large as well */
-#define CR0_PE_ET_NE_WP_PG 0x80010031u
-#define CR4_PAE 0x20u
-#define EFER_LME_LMA 0x500u
-
-#define MAX_CPUID 256
+#include "../boot/x86.h"
 
 /* r8: own page, r9: watched word, r10: door */
 static const uint8_t loop_code[] = {
@@ -56,35 +49,9 @@ void guest_write(struct vm *vm)
 	write_table(vm, 2, PTE_LARGE);
 }
 
-/* Long mode is refused by KVM to a processor that isn't said to have it. */
 int guest_init(struct vcpu *v)
 {
-	struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
-	int err = -1;
-
-	if (!cpuid)
-		return -1;
-	cpuid->nent = MAX_CPUID;
-	if (!ioctl(v->vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid))
-		err = ioctl(v->fd, KVM_SET_CPUID2, cpuid);
-	free(cpuid);
-	return err;
-}
-
-static struct kvm_segment segment(enum mode mode, bool is_code)
-{
-	return (struct kvm_segment){
-		.limit = 0xffffffff,
-		.selector = (uint16_t)((is_code ? 0x08 : 0x10) | (mode == USER ? 3 : 0)),
-		.type = is_code ? 11 : 3,
-		.present = 1,
-		.dpl = mode == USER ? 3 : 0,
-		.db = !is_code,
-		.s = 1,
-		.l = is_code,
-		.g = 1,
-	};
+	return boot_cpuid(v->vm->kvm, v->fd);
 }
 
 int guest_set(struct vcpu *v, enum mode mode, enum program program, uint64_t own, uint64_t watched,
@@ -97,17 +64,8 @@ int guest_set(struct vcpu *v, enum mode mode, enum program program, uint64_t own
 		.r9 = watched,
 		.r10 = door,
 	};
-	struct kvm_sregs s;
 
-	if (ioctl(v->fd, KVM_GET_SREGS, &s))
-		return -1;
-	s.cs = segment(mode, true);
-	s.ds = s.es = s.fs = s.gs = s.ss = segment(mode, false);
-	s.cr0 = CR0_PE_ET_NE_WP_PG;
-	s.cr3 = vm_gpa(v->vm, PAGE_TABLES);
-	s.cr4 = CR4_PAE;
-	s.efer = EFER_LME_LMA;
-	return ioctl(v->fd, KVM_SET_SREGS, &s) || ioctl(v->fd, KVM_SET_REGS, &regs) ? -1 : 0;
+	return boot_registers(v->fd, mode == USER, vm_gpa(v->vm, PAGE_TABLES), &regs);
 }
 
 #elif !defined(__aarch64__)
@@ -123,7 +81,7 @@ void guest_write(struct vm *vm)
 int guest_init(struct vcpu *v)
 {
 	(void)v;
-	return -1;
+	return ENOTSUP;
 }
 
 int guest_set(struct vcpu *v, enum mode mode, enum program program, uint64_t own, uint64_t watched,
@@ -135,7 +93,7 @@ int guest_set(struct vcpu *v, enum mode mode, enum program program, uint64_t own
 	(void)own;
 	(void)watched;
 	(void)door;
-	return -1;
+	return ENOTSUP;
 }
 
 #endif

@@ -15,7 +15,7 @@ extern const bool guest_has_copy;
 
 /* Write code and tables to guest memory. */
 void guest_write(struct vm *vm);
-/* Once for each vCPU, before guest_set(). 0 or -1, as the two below it. */
+/* Once for each vCPU, before guest_set(). 0 or an errno, as the one below it. */
 int guest_init(struct vcpu *v);
 /* Let it begin anew, with these addresses. */
 int guest_set(struct vcpu *v, enum mode mode, enum program program, uint64_t own, uint64_t watched,

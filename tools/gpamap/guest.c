@@ -166,10 +166,12 @@ static GUEST void step(struct guest_ctl *c, uint64_t page)
 		wrong(c, page, got);
 	if (hazard == HAZARD_FETCH)
 		fetch_step(c, page);
-	else if (hazard == HAZARD_PAGETABLE)
-		pagetable_step(c, page);
+	/* To a processor with nested paging a walk is a write: KVM then emulates the instruction, and may take
+	 * the address of the table's entry for that of the operand. So no tables where they may be read-only. */
 	else if (c->kind[page] == PAGE_RO)
 		return;
+	else if (hazard == HAZARD_PAGETABLE)
+		pagetable_step(c, page);
 	else if (hazard == HAZARD_DATA)
 		data_step(c, page);
 	else if (hazard == HAZARD_STRING)

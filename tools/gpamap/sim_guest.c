@@ -236,7 +236,7 @@ static int begin_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
 	c->page = page + 1;
 	if (got != CONST_VALUE)
 		wrong(g, got);
-	if (c->kind[page] == PAGE_RO && c->hazard != HAZARD_FETCH && c->hazard != HAZARD_PAGETABLE)
+	if (c->kind[page] == PAGE_RO && c->hazard != HAZARD_FETCH)
 		finish(g);
 	else
 		next_phase(g);
