@@ -57,10 +57,19 @@ static uint32_t count(struct fix *f)
 	return atomic_load((_Atomic(uint32_t) *)(f->vm.mem + DATA));
 }
 
+#ifdef __x86_64__
+/* again: incl DATA; jmp again */
+static const uint8_t code[] = {0x66, 0xff, 0x06, DATA & 0xff, DATA >> 8, 0xeb, 0xf9};
+#elif defined(__aarch64__)
+/* again: ldr w1, [x0]; add w1, w1, #1; str w1, [x0]; b again */
+static const uint32_t code[] = {0xb9400001, 0x11000421, 0xb9000001, 0x17fffffd};
+#else
+static const uint8_t code[] = {0};
+#define NO_GUEST "no guest code for this processor"
+#endif
+
 static void setup_vm(struct fix *f)
 {
-	/* incl DATA; jmp back */
-	static const uint8_t code[] = {0x66, 0xff, 0x06, DATA & 0xff, DATA >> 8, 0xeb, 0xf9};
 	struct gm_op op = {.kind = GM_OP_CREATE, .to = {.gpa = {0, MEM_SIZE - 1}}};
 
 	assert_true(real_vm_open(&f->vm));
@@ -463,7 +472,6 @@ static void install(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-#ifdef __x86_64__
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -482,6 +490,10 @@ int main(void)
 	struct real_vm probe;
 	int failed;
 
+#ifdef NO_GUEST
+	puts("SKIP: " NO_GUEST);
+	return 77;
+#endif
 	if (!real_vm_open(&probe))
 		return 77;
 	real_vm_close(&probe);
@@ -489,10 +501,3 @@ int main(void)
 	no_membarrier = true;
 	return failed + cmocka_run_group_tests_name("vcpu, full fences", tests, NULL, NULL);
 }
-#else
-int main(void)
-{
-	puts("SKIP: the guest code is for x86-64");
-	return 77;
-}
-#endif
