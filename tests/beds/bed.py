@@ -188,6 +188,8 @@ class Bed:
                 raise Died(boot.log)
             if died:
                 say(f"{self.kind.name} died at boot; once more")
+            if boot.current is not None:
+                boot.keep_log(os.path.join(kinds.CACHE, self.kind.name, "died.log"))
             if boot.current is not None and boot.emulator_fault() and tries:
                 tries -= 1
                 del boot.results[boot.current]
@@ -223,6 +225,12 @@ class Boot:
 
     def emulator_fault(self):
         return EMULATOR_FAULT in self.log
+
+    def keep_log(self, path):
+        """Of a bed that died under a command."""
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(self.log)
+        self.results[self.current].note += f", see {os.path.relpath(path)}"
 
     def complaints(self):
         """What its kernel warned of."""

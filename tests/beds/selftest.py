@@ -172,6 +172,15 @@ class BootTest(unittest.TestCase):
 
 
 class BedTest(unittest.TestCase):
+    def setUp(self):
+        cache = tempfile.TemporaryDirectory()
+        self.addCleanup(cache.cleanup)
+        self.folder = os.path.join(cache.name, "svm-6.1")
+        os.mkdir(self.folder)
+        patch = mock.patch.object(kinds, "CACHE", cache.name)
+        patch.start()
+        self.addCleanup(patch.stop)
+
     def bed(self, boots):
         one = bed.Bed(kinds.KINDS["svm-6.1"])
         played = iter(boots)
@@ -190,6 +199,7 @@ class BedTest(unittest.TestCase):
         one = self.bed([({}, ""), ({0: 0, 1: None}, "Oops: 0002"), ({}, ""), ({2: 5}, "")])
         self.assertEqual([r.status for r in one.run([bed.Command(["x"])] * 3)], [0, None, 5])
         self.assertEqual(len(one.boots), 4)
+        self.assertEqual(kinds.read(os.path.join(self.folder, "died.log")), b"Oops: 0002")
 
     def test_died_twice(self):
         with self.assertRaises(bed.Died):
