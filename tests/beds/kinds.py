@@ -33,6 +33,8 @@ class Kind:
 
 SVM = ("qemu-system-x86_64", "-machine", "pc", "-cpu", "qemu64,+svm,+npt")
 ARM = ("qemu-system-aarch64", "-machine", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72")
+# Has pages of 16 KiB, and its kernel and KVM are both in EL2 (VHE).
+ARM_N1 = (*ARM[:-1], "neoverse-n1")
 
 KINDS = {kind.name: kind for kind in (
     Kind("svm-6.1", "x86-64, kvm_amd with nested paging, Linux 6.1", "amd64",
@@ -45,6 +47,9 @@ KINDS = {kind.name: kind for kind in (
          ARM, "ttyAMA0"),
     Kind("arm64-6.1", "arm64 with EL2 and GICv3, Linux 6.1", "arm64",
          (("linux-image-arm64", "linux-image-6.1."),), ARM, "ttyAMA0"),
+    Kind("arm64-16k", "arm64 with VHE, GICv3 and pages of 16 KiB, Linux 6.12", "arm64",
+         (("linux-image-6.12-arm64-16k", "linux-image-6.12"), ("linux-image-arm64-16k", "linux-image-6.12")),
+         ARM_N1, "ttyAMA0"),
 )}
 
 # What readelf calls the machine, and where the libraries are of programs made for it: {sysroot} is made by cross.py.

@@ -30,6 +30,7 @@ class Kernels(unittest.TestCase):
         self.write("kernels/svm-6.1.txt", said("svm-6.1", "differs: warm", "0x1ffff  0x1ffff"))
         self.write("kernels/svm-6.12.txt", said("svm-6.12", "n/a: no water", "0x1     0"))
         self.write("kernels/arm64.txt", said("arm64", "holds", "-   -"))
+        self.write("kernels/arm64-16k.txt", said("arm64-16k", "holds", "-   -"))
 
     def path(self, name):
         return os.path.join(self.folder.name, name)
@@ -47,12 +48,12 @@ class Kernels(unittest.TestCase):
     def test_tables(self):
         status, text, _ = self.run_script("kept")
         self.assertEqual(status, 0)
-        self.assertIn("|  | fact | kvm_x | svm-6.1 | svm-6.12 | arm64 |", text)
-        self.assertIn("| K1 | Water is wet. | yes | yes | yes | yes |", text)
-        self.assertIn("| K2 | *It is cold.* | yes: 7 a change | **no**: warm | n/a: no water | yes |", text)
-        self.assertIn("| `NR_MEMSLOTS` | 32 | 131,071 | 0 (system: 1) | - |", text)
-        self.assertIn("| `SOME_BITS` | 0x20 | 0x1ffff | 0 (system: 1) | - |", text)
-        self.assertIn("| Linux | 6.1-kvm_x | 6.1-svm-6.1 | 6.1-svm-6.12 | 6.1-arm64 |", text)
+        self.assertIn("|  | fact | kvm_x | svm-6.1 | svm-6.12 | arm64 | arm64-16k |", text)
+        self.assertIn("| K1 | Water is wet. | yes | yes | yes | yes | yes |", text)
+        self.assertIn("| K2 | *It is cold.* | yes: 7 a change | **no**: warm | n/a: no water | yes | yes |", text)
+        self.assertIn("| `NR_MEMSLOTS` | 32 | 131,071 | 0 (system: 1) | - | - |", text)
+        self.assertIn("| `SOME_BITS` | 0x20 | 0x1ffff | 0 (system: 1) | - | - |", text)
+        self.assertIn("| Linux | 6.1-kvm_x | 6.1-svm-6.1 | 6.1-svm-6.12 | 6.1-arm64 | 6.1-arm64-16k |", text)
         self.assertTrue(text.startswith("a\n") and "\nold\n" not in text and "\nb\n" in text)
         self.assertEqual(self.run_script("kept")[1], text)
 
