@@ -85,12 +85,13 @@ struct gpamap_options {
 	/* How long a commit may wait, in ms, where it does not say itself. 0: 5000. */
 	unsigned timeout_ms;
 	/* No slot is larger, and slots are cut at multiples of it; a power of two of at least a page.
-	 * Bounds what a change has to delete and re-create. 0: 1 GiB, which keeps huge pages whole. */
+	 * Bounds what a change has to delete and re-create. 0: 1 GiB, which keeps huge pages whole. More than 2^30
+	 * pages count as 2^30: KVM has no slot of 2^31. */
 	uint64_t max_slot_size;
 	/* Use no more slots per address space than this. 0: as many as KVM has. */
 	uint32_t max_slots;
-	/* Where memory for the library's own data comes from; NULL: malloc() and free().
-	 * Must be callable from any thread. */
+	/* Where memory for the library's own data comes from; both NULL: malloc() and free(). One without the
+	 * other is -EINVAL. Must be callable from any thread. */
 	void *(*alloc)(void *opaque, size_t size);
 	void (*free)(void *opaque, void *ptr);
 	void *alloc_opaque;
@@ -106,7 +107,8 @@ struct gpamap_options {
  * NULL.
  *
  * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM has,
- * GPAMAP_ZAP_SLOT_ONLY where KVM can't do that, or a KVM without KVM_CAP_IMMEDIATE_EXIT. -ENOMEM.
+ * GPAMAP_ZAP_SLOT_ONLY where KVM can't do that, or a KVM without KVM_CAP_IMMEDIATE_EXIT. -ENOMEM. With
+ * GPAMAP_ZAP_SLOT_ONLY also KVM_ENABLE_CAP's.
  */
 int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret);
 
@@ -118,8 +120,9 @@ void gpamap_free(struct gpamap *map);
 
 /*
  * Keep @count slot ids from @first on in address space @space for the caller's own use. The library will
- * not use them, and the caller must keep his slots off the memory of the map.
- * -EBUSY: one of them is in use by the library. -ERANGE: beyond what KVM has.
+ * not use them, and the caller must keep his slots off the memory of the map. Waits for a commit on its way.
+ * -EBUSY: one of them is in use by the library. -ERANGE: beyond what KVM has, or no such space. -EDEADLK: this
+ * thread is inside the gate, or in a listener's callback.
  */
 int gpamap_reserve_slots(struct gpamap *map, unsigned space, uint32_t first, uint32_t count);
 
@@ -234,14 +237,15 @@ struct gpamap_region *gpamap_root(struct gpamap *map, unsigned space);
  * depends on that thread alone. Who waits gets it in the order of coming. A transaction may be used by one
  * thread at a time.
  *
- * -EDEADLK: this thread has one open already, or is inside the gate. -EPERM: the map was made by a process
- * of which this one is a fork. -ENOMEM.
+ * -EDEADLK: this thread has one open already, is inside the gate, or in a listener's callback. -EPERM: the map
+ * was made by a process of which this one is a fork; that has no message.
  */
 int gpamap_begin(struct gpamap *map, struct gpamap_txn **ret);
 
 /*
  * Edits. Each takes effect in the transaction only, and either succeeds or changes nothing; the message of
- * a refusal is gpamap_message(). All may return -ENOMEM, and -EXDEV for a region of another map.
+ * a refusal is gpamap_message(). All may return -ENOMEM, -EXDEV for a region of another map, and -EDEADLK, with no
+ * message, in a listener's callback.
  */
 
 /* Put @child at @offset in the container @parent. Where children overlap, the higher @priority is
@@ -252,7 +256,8 @@ int gpamap_add(struct gpamap_txn *txn, struct gpamap_region *parent, uint64_t of
 	       struct gpamap_region *child, int priority);
 /* Take @child out of its container. -ENOENT: it is in none. */
 int gpamap_remove(struct gpamap_txn *txn, struct gpamap_region *child);
-/* Give @child another offset in its container, with the priority it has. Errors of both. */
+/* Give @child another offset in its container, with the priority it has. -ENOENT: it is in none. -EOVERFLOW,
+ * -EINVAL: as in gpamap_add(). */
 int gpamap_move(struct gpamap_txn *txn, struct gpamap_region *child, uint64_t offset);
 /* Another priority; among equals it becomes the newest. -ENOENT: it is in no container. */
 int gpamap_set_priority(struct gpamap_txn *txn, struct gpamap_region *child, int priority);
@@ -265,11 +270,11 @@ int gpamap_set_readonly(struct gpamap_txn *txn, struct gpamap_region *region, bo
 int gpamap_resize(struct gpamap_txn *txn, struct gpamap_region *region, uint64_t size);
 /* Other memory behind a RAM or ROM device region. Copying the content is the caller's job, and so is
  * keeping the old memory until the commit has returned and no accessor runs. -ENOTSUP: other kinds, and
- * guest_memfd. -EINVAL: misaligned. */
+ * guest_memfd. -EINVAL: NULL, or misaligned. -EOVERFLOW: it would reach beyond 2^64. */
 int gpamap_reback(struct gpamap_txn *txn, struct gpamap_region *region, void *hva);
 /* Show another part of the target. -ENOTSUP: no alias. -EINVAL, -EOVERFLOW. */
 int gpamap_set_target_offset(struct gpamap_txn *txn, struct gpamap_region *alias, uint64_t offset);
-/* A ROM device: true, as it is made, reads come from memory; false, they trap, too. -ENOTSUP. */
+/* A ROM device: true, as it is made, reads come from memory; false, they trap, too. -ENOTSUP: other kinds. */
 int gpamap_set_rom_mode(struct gpamap_txn *txn, struct gpamap_region *region, bool rom);
 /* Log the pages that are written, for gpamap_dirty_fetch(). RAM without guest_memfd only: -ENOTSUP.
  * Turning it off forgets what was not fetched. */
@@ -286,7 +291,8 @@ enum gpamap_prot {
  * The plain way: map, unmap and protect by GPA, the newest wins. These mappings lie above the tree of the
  * address space; where there are none, the tree is seen. Cost: O(log mappings) for each mapping touched.
  * @gpa, @size, @hva and @offset are multiples of the page size (-EINVAL), @size not 0, and nothing may wrap
- * (-EOVERFLOW). -ENXIO: no such space. -EPERM: GPAMAP_RO on guest_memfd.
+ * (-EOVERFLOW). -EINVAL also: @hva is NULL, or there is no such @prot. -ENXIO: no such space. -EPERM: GPAMAP_RO on
+ * guest_memfd.
  */
 
 /* Map the caller's memory. It must stay until the commit of its unmap has returned and no accessor
@@ -341,17 +347,17 @@ struct gpamap_commit_report {
  * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards.
  *
  * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which.
- * -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener has refused with.
+ * -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce gave.
  * -EINVAL: unknown flags. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
  * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM. Any errno of
- * KVM's slot ioctl: that step failed, all is undone.
+ * KVM's slot ioctl or of KVM_GET_DIRTY_LOG: that step failed, all is undone.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer the same,
  * until a commit succeeds; until then keep both the old and the new memory.
  */
 int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
 		  struct gpamap_commit_report *ret);
 
-/* Take back every edit, and end the transaction. */
+/* Take back every edit, and end the transaction. In a listener's callback it does nothing. */
 void gpamap_abort(struct gpamap_txn *txn);
 
 /* Why the last call on this transaction failed, in words; valid until the next one on it. */
@@ -387,8 +393,9 @@ struct gpamap_op {
 	bool log;
 };
 
-/* What a commit would do now, with these commit flags. Same errors as commit before its first ioctl.
- * Free it with gpamap_plan_free(). */
+/* What a commit would do now, with these commit flags. Same errors as commit before its first ioctl; but it waits
+ * without a deadline for whoever reads dirty bits, adds a listener or is in an ioctl that is serialised with commits,
+ * and asks no listener. Free it with gpamap_plan_free(). */
 int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_plan **ret);
 /* How many operations, in the order in which they would be done. */
 size_t gpamap_plan_count(const struct gpamap_plan *plan);
@@ -429,8 +436,8 @@ void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
  * handled inside. 0: an exit, see its kvm_run. -EINTR: a signal, or the caller set immediate_exit to 1 (and
  * clears it himself; the library uses another value for its own). As with KVM_RUN itself, a signal alone
  * may come just before the guest runs and be missed: let its handler set immediate_exit. -ENOTRECOVERABLE:
- * the map is broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. Else
- * KVM_RUN's.
+ * the map is broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. -EDEADLK: this
+ * thread has shut the gate, and is in a listener's callback. Else KVM_RUN's.
  */
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
 
@@ -442,8 +449,8 @@ int gpamap_vcpu_enter(struct gpamap_vcpu *vcpu);
 void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu);
 
 /* The same for VM and device ioctls, and for vCPU ioctls from other threads. gpamap_vm_ioctl() and its like do
- * it for one ioctl, and know which need it. Holds nest, also within those of a vCPU. -ENOTRECOVERABLE: the
- * map is broken. */
+ * it for one ioctl, and know which need it. Holds nest, also within those of a vCPU. -ENOTRECOVERABLE,
+ * -EDEADLK: as gpamap_vcpu_run(). */
 int gpamap_enter(struct gpamap *map);
 void gpamap_leave(struct gpamap *map);
 
@@ -485,14 +492,14 @@ int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg
  * Read and write guest-physical memory as the map has it now: memory is copied, devices are called (in
  * naturally aligned pieces of up to 8 bytes). Writes mark logged pages dirty (P4). They hold no lock and no
  * RCU section while they copy, so memory that blocks (userfaultfd) blocks them alone.
- * -ENXIO: nothing there. -EROFS: a write to read-only memory. -EACCES: GPAMAP_NONE. -EOVERFLOW: wraps. What
- * a device's callback returned. Bytes before the failing one have been accessed.
+ * -ENXIO: nothing there, or no such space. -EROFS: a write to read-only memory. -EACCES: GPAMAP_NONE.
+ * -EOVERFLOW: wraps. What a device's callback returned. Bytes before the failing one have been accessed.
  */
 int gpamap_read(struct gpamap *map, unsigned space, uint64_t gpa, void *buf, size_t len);
 int gpamap_write(struct gpamap *map, unsigned space, uint64_t gpa, const void *buf, size_t len);
 
 /* Answer the KVM_EXIT_MMIO in @vcpu's kvm_run from the map, by gpamap_read() or gpamap_write() in
- * @space. Also right if the page has become memory since the exit. -EINVAL: another exit. */
+ * @space. Also right if the page has become memory since the exit. -EINVAL: another exit. Else theirs. */
 int gpamap_vcpu_mmio(struct gpamap_vcpu *vcpu, unsigned space);
 
 /* One piece of the flat view. */
@@ -516,8 +523,9 @@ int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpama
  * the region is mapped, and whatever splits, moves and deletes came between (P4). @bitmap has room for size
  * / page size bits, rounded up to 64. Waits for a commit on its way. In a VM with
  * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled, KVM itself clears nothing: pages are then reported again.
- * -EDEADLK: this thread is inside the gate.
- * -EINVAL: misaligned. -ERANGE: beyond the region. -ENODATA: not logged. Else KVM_GET_DIRTY_LOG's.
+ * -EDEADLK: this thread is inside the gate, or in a listener's callback. -EXDEV: a region of another map.
+ * -EINVAL: misaligned. -ERANGE: beyond the region, or no size. -ENODATA: not logged. -ENOMEM. Else
+ * KVM_GET_DIRTY_LOG's; what was read until then is kept for the next fetch.
  */
 int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_t offset,
 		       uint64_t size, uint64_t *bitmap);

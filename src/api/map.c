@@ -11,6 +11,8 @@
 
 #define DEFAULT_TIMEOUT_MS 5000
 #define DEFAULT_MAX_SLOT_SIZE (UINT64_C(1) << 30)
+/* KVM refuses a slot of more than 2^31 - 1 pages: this is the greatest power of two below. */
+#define MAX_SLOT_PAGES (UINT64_C(1) << 30)
 #define KNOWN_FLAGS (GPAMAP_NO_MEMBARRIER | GPAMAP_FAULTS_MAY_BLOCK | GPAMAP_ZAP_SLOT_ONLY)
 
 static struct gm_alloc alloc_of(const struct gpamap_options *opt)
@@ -18,6 +20,24 @@ static struct gm_alloc alloc_of(const struct gpamap_options *opt)
 	if (!opt->alloc)
 		return gm_alloc_default;
 	return (struct gm_alloc){opt->alloc, opt->free, opt->alloc_opaque};
+}
+
+/* Before anything else, since all else may allocate. */
+static int check_alloc(const struct gpamap_options *opt, struct gm_msg *msg)
+{
+	if ((opt->alloc != NULL) == (opt->free != NULL))
+		return 0;
+	return gm_fail(msg, -EINVAL, "the options have %s without %s",
+		       opt->alloc ? "alloc" : "free", opt->alloc ? "free" : "alloc");
+}
+
+/* Slots are cut at multiples of it, so none is larger (P3: no limit is left for KVM to find). */
+static uint64_t max_slot_size(const struct gpamap_options *opt, uint64_t page_size)
+{
+	uint64_t size = opt->max_slot_size ? opt->max_slot_size : DEFAULT_MAX_SLOT_SIZE;
+	uint64_t most = MAX_SLOT_PAGES * page_size;
+
+	return size < most ? size : most;
 }
 
 static int check_options(const struct gpamap_options *opt, const struct gm_caps *caps,
@@ -137,7 +157,7 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	m->nr_spaces = opt->spaces ? opt->spaces : 1;
 	m->timeout_ms = opt->timeout_ms ? opt->timeout_ms : DEFAULT_TIMEOUT_MS;
 	m->faults_may_block = opt->flags & GPAMAP_FAULTS_MAY_BLOCK;
-	m->max_slot_size = opt->max_slot_size ? opt->max_slot_size : DEFAULT_MAX_SLOT_SIZE;
+	m->max_slot_size = max_slot_size(opt, backend->caps.page_size);
 	backend->alloc = &m->alloc; /* the caller's was on its stack */
 	atomic_init(&m->refs, 1);
 	pthread_mutex_init(&m->edit, NULL);
@@ -200,22 +220,28 @@ static const struct gpamap_options no_options;
 
 int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret)
 {
-	struct gm_alloc alloc = alloc_of(opt ? opt : &no_options);
+	const struct gpamap_options *o = opt ? opt : &no_options;
+	struct gm_alloc alloc = alloc_of(o);
 	struct gm_msg msg = {""};
 	struct gm_backend *b = NULL;
-	int err = gm_kvm_new(vm_fd, &alloc, &msg, &b);
+	int err = check_alloc(o, &msg);
 
-	return new_over(b, err, &alloc, opt ? opt : &no_options, &msg, ret);
+	if (!err)
+		err = gm_kvm_new(vm_fd, &alloc, &msg, &b);
+	return new_over(b, err, &alloc, o, &msg, ret);
 }
 
 int gpamap_new_sim(struct gpamap_sim *sim, const struct gpamap_options *opt, struct gpamap **ret)
 {
-	struct gm_alloc alloc = alloc_of(opt ? opt : &no_options);
+	const struct gpamap_options *o = opt ? opt : &no_options;
+	struct gm_alloc alloc = alloc_of(o);
 	struct gm_msg msg = {""};
 	struct gm_backend *b = NULL;
-	int err = gm_sim_new(sim, &alloc, &msg, &b);
+	int err = check_alloc(o, &msg);
 
-	return new_over(b, err, &alloc, opt ? opt : &no_options, &msg, ret);
+	if (!err)
+		err = gm_sim_new(sim, &alloc, &msg, &b);
+	return new_over(b, err, &alloc, o, &msg, ret);
 }
 
 /* Errors are of no use to anyone here: a slot that can't be deleted goes with its VM. */

@@ -86,18 +86,19 @@ void vm_open(struct vm *vm, unsigned flags)
 
 void vm_open_spaces(struct vm *vm, unsigned flags, unsigned spaces)
 {
+	vm_open_options(vm, (struct gpamap_options){.spaces = spaces, .flags = flags});
+}
+
+void vm_open_options(struct vm *vm, struct gpamap_options opt)
+{
 	char why[256] = "";
-	struct gpamap_options opt = {
-		.spaces = spaces,
-		.flags = flags,
-		.kick_signal = KICK_SIGNAL,
-		.message = why,
-		.message_size = sizeof(why),
-	};
 	struct gpamap_txn *txn;
 	int err = gpamap_kick_install(KICK_SIGNAL);
 
 	assert_true(!err || err == -EBUSY);
+	opt.kick_signal = KICK_SIGNAL;
+	opt.message = why;
+	opt.message_size = sizeof(why);
 	memset(vm, 0, sizeof(*vm));
 	vm->page = (size_t)sysconf(_SC_PAGESIZE);
 	vm->kvm = open(device(), O_RDWR | O_CLOEXEC);
@@ -162,8 +163,21 @@ void vcpu_set(struct vcpu *v, enum mode mode, enum program program, unsigned pag
 	uint64_t door = rings || program == COPY ? vm_gpa(v->vm, PAGE_DOOR)
 						 : own_gpa(v) + OWN_DOOR * sizeof(uint64_t);
 
-	ok(guest_set(v, mode, program, own_gpa(v), vm_gpa(v->vm, page), door));
+	vcpu_set_at(v, mode, program, vm_gpa(v->vm, page), door);
+}
+
+void vcpu_set_at(struct vcpu *v, enum mode mode, enum program program, uint64_t watched,
+		 uint64_t door)
+{
+	ok(guest_set(v, mode, program, own_gpa(v), watched, door));
 	v->rung = vcpu_count(v);
+}
+
+static void bad_exit(struct vcpu *v)
+{
+	if (v->run->exit_reason == KVM_EXIT_MMIO)
+		atomic_store(&v->bad_gpa, v->run->mmio.phys_addr);
+	atomic_store(&v->bad_exit, (int)v->run->exit_reason);
 }
 
 static void answer_exit(struct vcpu *v)
@@ -171,11 +185,14 @@ static void answer_exit(struct vcpu *v)
 	struct kvm_run *run = v->run;
 	uint64_t value = atomic_load(&v->rings) + 1;
 
+	if (run->exit_reason == KVM_EXIT_MMIO && v->on_mmio) {
+		if (!v->on_mmio(v))
+			bad_exit(v);
+		return;
+	}
 	if (run->exit_reason != KVM_EXIT_MMIO || run->mmio.len != sizeof(value) ||
 	    run->mmio.phys_addr != vm_gpa(v->vm, PAGE_DOOR)) {
-		if (run->exit_reason == KVM_EXIT_MMIO)
-			atomic_store(&v->bad_gpa, run->mmio.phys_addr);
-		atomic_store(&v->bad_exit, (int)run->exit_reason);
+		bad_exit(v);
 		return;
 	}
 	if (run->mmio.is_write) {

@@ -106,6 +106,8 @@ struct vcpu {
 	/* To be set before vcpu_start(), or left alone: */
 	int (*once)(struct vcpu *v);	 /* 0 or a negative errno; NULL: gpamap_vcpu_run() */
 	void (*on_ring)(struct vcpu *v); /* the exit's handler */
+	/* All of its MMIO, in the door's place; false: an exit that must not be */
+	bool (*on_mmio)(struct vcpu *v);
 	void (*on_eintr)(struct vcpu *v);
 	void *opaque;
 };
@@ -125,6 +127,8 @@ unsigned vm_spaces(void);
 void vm_open(struct vm *vm, unsigned flags);
 /* The same with so many address spaces; all but the first are empty. */
 void vm_open_spaces(struct vm *vm, unsigned flags, unsigned spaces);
+/* The same with any options; kick_signal and the message's are set here. */
+void vm_open_options(struct vm *vm, struct gpamap_options opt);
 /* Stops the vCPUs that still run, then all goes. */
 void vm_close(struct vm *vm);
 
@@ -142,6 +146,9 @@ void vcpu_free(struct vcpu *v);
 
 /* Where it begins, and what it watches: the first word of @page. */
 void vcpu_set(struct vcpu *v, enum mode mode, enum program program, unsigned page, bool rings);
+/* The same with words at any address: what it watches, and the door. Then vcpu->on_mmio has to answer. */
+void vcpu_set_at(struct vcpu *v, enum mode mode, enum program program, uint64_t watched,
+		 uint64_t door);
 /* Let it run in a thread of its own. */
 void vcpu_start(struct vcpu *v);
 /* Let its thread do one step: one run and what follows from it. False: it is over. */
