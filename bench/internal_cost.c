@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The cost of flatten and plan: one page of many changes its protection. This is the part of the
- * benchmarks that sees the inside of the library.
+ * The cost of flatten and plan: one page of many changes its protection. Of range mappings one is unmapped and mapped
+ * again as well, and the cost of these edits is told, too. This is the part of the benchmarks that sees the inside of
+ * the library.
  *
  * The promise is O(changes x log(regions)).
  */
@@ -30,6 +31,8 @@ struct rig {
 	struct series edit;
 	struct series flatten;
 	struct series plan;
+	struct series unmapping; /* of range mappings only */
+	struct series mapping;
 };
 
 /* Every other page, so that nothing grows together. */
@@ -44,14 +47,24 @@ static void *memory_of(unsigned i)
 	return (void *)(uintptr_t)(GIB + place(i));
 }
 
+static void map_one(struct rig *r, unsigned i)
+{
+	check(gm_ranges_map(&r->map, 0, place(i), PAGE, memory_of(i), GPAMAP_RW, NULL), "map");
+	r->readonly[i] = false;
+}
+
+static void unmap_one(struct rig *r, unsigned i)
+{
+	check(gm_ranges_unmap(&r->map, 0, place(i), PAGE, NULL), "unmap");
+}
+
 static void add_one(struct rig *r, unsigned i)
 {
 	struct gpamap_region_desc desc = {
 		.kind = GPAMAP_RAM, .name = "page", .size = PAGE, .hva = memory_of(i)};
 
 	if (r->plain) {
-		check(gm_ranges_map(&r->map, 0, place(i), PAGE, memory_of(i), GPAMAP_RW, NULL),
-		      "map");
+		map_one(r, i);
 		return;
 	}
 	check(gm_region_new(&r->map, &desc, NULL, &r->regions[i]), "region");
@@ -146,11 +159,24 @@ static void rig_destroy(struct rig *r)
 	series_free(&r->edit);
 	series_free(&r->flatten);
 	series_free(&r->plan);
+	series_free(&r->unmapping);
+	series_free(&r->mapping);
+}
+
+static void time_one(struct rig *r, void (*edit)(struct rig *r, unsigned i), unsigned i,
+		     struct series *took)
+{
+	double start = now_us(), unused;
+
+	edit(r, i);
+	series_add(took, now_us() - start);
+	commit(r, &unused, &unused);
 }
 
 static void sample(struct rig *r)
 {
 	double start, edited, flattened, planned;
+	unsigned i;
 
 	start = now_us();
 	change_one(r, (unsigned)rand() % r->n);
@@ -159,6 +185,11 @@ static void sample(struct rig *r)
 	series_add(&r->edit, edited - start);
 	series_add(&r->flatten, flattened - edited);
 	series_add(&r->plan, planned - flattened);
+	if (!r->plain)
+		return;
+	i = (unsigned)rand() % r->n;
+	time_one(r, unmap_one, i, &r->unmapping);
+	time_one(r, map_one, i, &r->mapping);
 }
 
 enum { NR_SIZES = 3, NR_RIGS = 2 * NR_SIZES };
@@ -178,15 +209,17 @@ static void report_growth(struct bench *b, const char *part, const char *kind,
 
 static void report(struct bench *b, struct rig *rigs, const char *kind)
 {
-	static const char *const parts[] = {"edit", "flatten", "plan"};
+	static const char *const parts[] = {"edit", "flatten", "plan", "unmap", "map"};
+	int nr_parts = rigs[0].plain ? 5 : 3;
 	char what[64];
 
-	for (int part = 0; part < 3; part++) {
+	for (int part = 0; part < nr_parts; part++) {
 		double median[NR_SIZES];
 
 		snprintf(what, sizeof(what), "%s, %s", parts[part], kind);
 		for (int i = 0; i < NR_SIZES; i++) {
-			struct series *series[] = {&rigs[i].edit, &rigs[i].flatten, &rigs[i].plan};
+			struct series *series[] = {&rigs[i].edit, &rigs[i].flatten, &rigs[i].plan,
+						   &rigs[i].unmapping, &rigs[i].mapping};
 
 			median[i] = result_row(b, "flatten", what, rigs[i].n, "us", series[part]);
 		}

@@ -176,6 +176,9 @@ enum gpamap_sim_step {
 	GPAMAP_SIM_BEFORE_CREATE,
 	GPAMAP_SIM_IN_ACCESS,	/* between the look-up of a slot and the access to its memory */
 	GPAMAP_SIM_LEAVING_RUN, /* a guest was interrupted, run has not returned */
+	GPAMAP_SIM_BEFORE_MARK, /* a guest's store is in memory, and not yet in the dirty log */
+	GPAMAP_SIM_BEFORE_FLAGS,
+	GPAMAP_SIM_IN_GET_DIRTY, /* the log is read and cleared, the call has not returned */
 };
 /* Sleep for @usec at every such step; 0: no more. Nothing cuts the sleep short. Any thread may call it. */
 void gpamap_sim_stretch(struct gpamap_sim *sim, enum gpamap_sim_step step, unsigned usec);

@@ -33,7 +33,7 @@
 #define SIM_MAX_SPACES 16
 #define SIM_MAX_SLOTS 65536u /* ids have 16 bits */
 #define SIM_NR_CALLS (GPAMAP_SIM_GET_DIRTY + 1)
-#define SIM_NR_STEPS (GPAMAP_SIM_LEAVING_RUN + 1)
+#define SIM_NR_STEPS (GPAMAP_SIM_IN_GET_DIRTY + 1)
 /* No access is longer; no page is smaller, so that one reaches into two pages at most. */
 #define SIM_MAX_ACCESS 4096
 

@@ -102,12 +102,14 @@ static uint8_t *slot_memory(const struct sim_slot *s, uint64_t gpa)
 	return (uint8_t *)(uintptr_t)(s->hva + (gpa - s->gpa));
 }
 
-static void mark_dirty(const struct gpamap_sim *sim, const struct sim_slot *s, uint64_t gpa)
+static void mark_dirty(struct gpamap_sim *sim, const struct sim_slot *s, uint64_t gpa)
 {
 	uint64_t page = (gpa - s->gpa) / sim->page_size;
 
-	if (s->dirty)
-		atomic_fetch_or(&s->dirty[page / 64], UINT64_C(1) << page % 64);
+	if (!s->dirty)
+		return;
+	sim_step(sim, GPAMAP_SIM_BEFORE_MARK);
+	atomic_fetch_or(&s->dirty[page / 64], UINT64_C(1) << page % 64);
 }
 
 /* The part of an access that lies in one page of a slot. (S4) */

@@ -229,7 +229,10 @@ static int do_flags(struct gpamap_sim *sim, const struct change *c)
 {
 	struct sim_slot *next = make_slot(sim, c);
 
-	return next ? swap_in(sim, c, next) : -ENOMEM;
+	if (!next)
+		return -ENOMEM;
+	sim_step(sim, GPAMAP_SIM_BEFORE_FLAGS);
+	return swap_in(sim, c, next);
 }
 
 static struct sim_slot *invalid_copy(const struct sim_slot *s)
@@ -362,6 +365,7 @@ static int get_dirty_log(struct gpamap_sim *sim, uint32_t id, unsigned char *bit
 			word = atomic_exchange(&s->dirty[i], 0);
 		memcpy(bitmap + i * sizeof(word), &word, sizeof(word));
 	}
+	sim_step(sim, GPAMAP_SIM_IN_GET_DIRTY);
 	return 0;
 }
 

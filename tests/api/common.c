@@ -56,6 +56,8 @@ static void counting_free(void *opaque, void *ptr)
 {
 	struct counting *c = opaque;
 
+	if (c->on_free)
+		c->on_free(ptr);
 	atomic_fetch_sub(&c->live, 1);
 	free(ptr);
 }

@@ -58,6 +58,7 @@ struct counting {
 	atomic_ulong calls;
 	atomic_ulong fail; /* which call fails; 0: none */
 	atomic_bool forever;
+	void (*on_free)(void *ptr); /* sees what is about to be freed; NULL: nobody */
 };
 
 /* Let the @nth allocation from now on fail; 0: none. */

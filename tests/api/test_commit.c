@@ -4,6 +4,12 @@
 #include "common.h"
 
 #include <sys/mman.h>
+#include <time.h>
+
+#include "gpamap-listener.h"
+
+#define STRETCH_US 20000u
+#define STRETCH_NS (STRETCH_US * UINT64_C(1000))
 
 static uint8_t *mem_a, *mem_b, *mem_c;
 
@@ -389,6 +395,109 @@ static void large_slots_are_cut(void **state)
 	vm_close(&cut);
 }
 
+/* --------------------------------------------------------------------------- the blackout --- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+/* Commit, with a step stretched. *@ret is how long it took in all. */
+static struct gpamap_commit_report stretched(struct gpamap_txn *txn, enum gpamap_sim_step step,
+					     uint64_t *ret)
+{
+	struct gpamap_commit_report report;
+	uint64_t start;
+
+	memset(&report, 0x5a, sizeof(report));
+	gpamap_sim_stretch(vm.sim, step, STRETCH_US);
+	start = now_ns();
+	ok_txn(txn, gpamap_commit(txn, NULL, &report));
+	*ret = now_ns() - start;
+	gpamap_sim_stretch(vm.sim, step, 0);
+	return report;
+}
+
+/* It is all of the time for which the gate is shut, and none before or after it. */
+static void blackout(void **state)
+{
+	struct gpamap_region *r = ram_at(mem_b, 64, 8, 0);
+	struct gpamap_commit_report report;
+	struct gpamap_txn *txn;
+	uint64_t took;
+
+	(void)state;
+	CHANGE(gpamap_map_pages(txn, 0, 0, 16 * PAGE, mem_a, GPAMAP_RW));
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_protect_pages(txn, 0, 4 * PAGE, PAGE, GPAMAP_RO));
+	report = stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took);
+	expect(report, 0, 4, 0);
+	assert_in_range(report.blackout_ns, STRETCH_NS, took);
+
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 40 * PAGE, PAGE, mem_c, GPAMAP_RW));
+	ok_txn(txn, gpamap_move(txn, r, 66 * PAGE));
+	report = stretched(txn, GPAMAP_SIM_BEFORE_CREATE, &took);
+	expect(report, 1, 1, 0);
+	assert_in_range(report.blackout_ns, 1, took - STRETCH_NS);
+
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_unmap_pages(txn, 0, 40 * PAGE, PAGE));
+	ok_txn(txn, gpamap_move(txn, r, 64 * PAGE));
+	report = stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took);
+	expect(report, 0, 1, 1);
+	assert_in_range(report.blackout_ns, 1, took - STRETCH_NS);
+}
+
+static void no_blackout(void **state)
+{
+	struct gpamap_txn *txn = vm_begin(&vm);
+	uint64_t took;
+
+	(void)state;
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, PAGE, mem_a, GPAMAP_RW));
+	expect(stretched(txn, GPAMAP_SIM_BEFORE_CREATE, &took), 1, 0, 0);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_unmap_pages(txn, 0, 0, PAGE));
+	expect(stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took), 0, 0, 1);
+	txn = vm_begin(&vm);
+	expect(stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took), 0, 0, 0);
+}
+
+static int slow_quiesce(void *opaque, uint64_t deadline_ns)
+{
+	(void)opaque;
+	(void)deadline_ns;
+	sleep_ms(20);
+	return 0;
+}
+
+static void slow_resume(void *opaque, bool changed)
+{
+	(void)opaque;
+	(void)changed;
+	sleep_ms(20);
+}
+
+/* vCPUs are held while listeners stop and go on. */
+static void blackout_with_a_listener(void **state)
+{
+	const struct gpamap_listener_desc desc = {
+		.name = "slow", .quiesce = slow_quiesce, .resume = slow_resume};
+	struct gpamap_listener *listener;
+	struct gpamap_txn *txn;
+
+	(void)state;
+	ok(gpamap_listener_add(vm.map, &desc, &listener));
+	CHANGE(gpamap_map_pages(txn, 0, 0, 16 * PAGE, mem_a, GPAMAP_RW));
+	assert_true(CHANGE(gpamap_protect_pages(txn, 0, 0, PAGE, GPAMAP_RO)).blackout_ns >=
+		    2 * STRETCH_NS);
+	gpamap_listener_remove(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -405,6 +514,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(rom_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(mmio_hides_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(plain_over_tree, setup, teardown),
+		cmocka_unit_test_setup_teardown(blackout, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_blackout, setup, teardown),
+		cmocka_unit_test_setup_teardown(blackout_with_a_listener, setup, teardown),
 		cmocka_unit_test(two_spaces),
 		cmocka_unit_test(large_slots_are_cut),
 	};

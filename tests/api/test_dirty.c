@@ -233,6 +233,96 @@ static void written_before_the_undo(void **state)
 	dirty_close(&d);
 }
 
+struct late_writer {
+	uint64_t value;
+	atomic_bool done;
+	struct gpamap_sim_vcpu *sim_vcpu;
+	struct gpamap_vcpu *vcpu;
+};
+
+#define LATE_PAGE 20
+#define LATE_AT (LATE_PAGE * PAGE + 16)
+
+static int store_late(struct gpamap_sim_vcpu *vcpu, void *opaque)
+{
+	struct late_writer *w = opaque;
+	int r;
+
+	if (atomic_load(&w->done))
+		return gpamap_sim_halt(vcpu);
+	r = gpamap_sim_store(vcpu, LATE_AT, &w->value, 8);
+	if (!r)
+		atomic_store(&w->done, true);
+	return r;
+}
+
+static void *run_late(void *opaque)
+{
+	struct late_writer *w = opaque;
+
+	return (void *)(intptr_t)gpamap_vcpu_run(w->vcpu);
+}
+
+/* The word that it has stored is in memory. */
+static bool stored(uint64_t value)
+{
+	return __atomic_load_n((uint64_t *)(memory + LATE_AT), __ATOMIC_RELAXED) == value;
+}
+
+/* The slot goes as a whole, or is cut, between a guest's store and its mark. True: so it was. */
+static bool go_before_the_mark(struct dirty *d, struct late_writer *w, bool whole)
+{
+	const struct gpamap_commit_options patient = {.timeout_ms = 60000};
+	struct gpamap_txn *txn = vm_begin(&d->vm);
+	struct gpamap_commit_report report;
+	pthread_t thread;
+	bool hit;
+	void *r;
+
+	w->value++;
+	atomic_store(&w->done, false);
+	dirty_fetch_all(d);
+	gpamap_sim_stretch(d->vm.sim, GPAMAP_SIM_BEFORE_MARK, 300000);
+	ok(pthread_create(&thread, NULL, run_late, w));
+	while (!stored(w->value))
+		sleep_ms(1);
+	if (whole)
+		ok_txn(txn, gpamap_set_enabled(txn, d->whole, false));
+	else
+		ok_txn(txn, gpamap_map_region(txn, 0, 30 * PAGE, PAGE, d->logged, 0, GPAMAP_RO));
+	hit = !atomic_load(&w->done);
+	ok_txn(txn, gpamap_commit(txn, &patient, &report));
+	gpamap_sim_stretch(d->vm.sim, GPAMAP_SIM_BEFORE_MARK, 0);
+	assert_true(report.gate_shut);
+	assert_int_equal(dirty_fetch_all(d) >> LATE_PAGE & 1, 1);
+	ok(pthread_join(thread, &r));
+	assert_null(r);
+	txn = vm_begin(&d->vm);
+	ok_txn(txn, gpamap_set_enabled(txn, d->whole, true));
+	ok_txn(txn, gpamap_unmap_pages(txn, 0, 30 * PAGE, PAGE));
+	dirty_commit(txn);
+	return hit;
+}
+
+/* The bits of a slot that goes are read when the vCPU has left, not when it has stored and not yet marked. */
+static void marked_late(void **state)
+{
+	struct late_writer w = {.value = 100};
+	unsigned hits[2] = {0};
+	struct dirty d;
+
+	(void)state;
+	dirty_open(&d, "marked late", 25);
+	ok(gpamap_sim_vcpu_new(d.vm.sim, 1, 0, store_late, &w, &w.sim_vcpu));
+	ok(gpamap_sim_vcpu_attach(d.vm.map, w.sim_vcpu, &w.vcpu));
+	for (unsigned tries = 0; tries < 50 && !(hits[0] && hits[1]); tries++)
+		hits[tries % 2] += go_before_the_mark(&d, &w, tries % 2);
+	assert_true(hits[0] && hits[1]);
+	gpamap_vcpu_detach(w.vcpu);
+	gpamap_sim_vcpu_free(w.sim_vcpu);
+	dirty_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,6 +330,7 @@ int main(void)
 		cmocka_unit_test(what_was_written_in_spite_of_faults),
 		cmocka_unit_test(logging_that_ends),
 		cmocka_unit_test(written_before_the_undo),
+		cmocka_unit_test(marked_late),
 	};
 
 	return cmocka_run_group_tests(tests, dirty_memory, NULL);

@@ -240,14 +240,14 @@ static int edit_random(struct live *l, struct gpamap_txn *txn, struct random *r)
 /* So that each race is hit: every step takes its time, now the one and then the other. */
 static void stretch(struct live *l, struct random *r)
 {
-	for (int step = GPAMAP_SIM_WHILE_INVALID; step <= GPAMAP_SIM_LEAVING_RUN; step++)
+	for (int step = GPAMAP_SIM_WHILE_INVALID; step <= GPAMAP_SIM_IN_GET_DIRTY; step++)
 		gpamap_sim_stretch(l->vm.sim, (enum gpamap_sim_step)step,
 				   random_below(r, 4) ? 0 : 1 + (unsigned)random_below(r, 60));
 }
 
 static void no_stretch(struct gpamap_sim *sim)
 {
-	for (int step = GPAMAP_SIM_WHILE_INVALID; step <= GPAMAP_SIM_LEAVING_RUN; step++)
+	for (int step = GPAMAP_SIM_WHILE_INVALID; step <= GPAMAP_SIM_IN_GET_DIRTY; step++)
 		gpamap_sim_stretch(sim, (enum gpamap_sim_step)step, 0);
 }
 

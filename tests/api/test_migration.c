@@ -157,7 +157,7 @@ static double now(void)
 
 static void stretch(struct dirty *d)
 {
-	for (int step = GPAMAP_SIM_WHILE_INVALID; step <= GPAMAP_SIM_LEAVING_RUN; step++)
+	for (int step = GPAMAP_SIM_WHILE_INVALID; step <= GPAMAP_SIM_IN_GET_DIRTY; step++)
 		gpamap_sim_stretch(d->vm.sim, (enum gpamap_sim_step)step,
 				   random_below(&d->random, 3) ? 0 : 20);
 }

@@ -222,6 +222,10 @@ static void test_stretch_calls(void **state)
 	assert_takes(t, GPAMAP_SIM_MOVE, 20);
 	gpamap_sim_stretch(t->sim, GPAMAP_SIM_AFTER_DELETE, 30000);
 	assert_takes(t, GPAMAP_SIM_DELETE, 50);
+	gpamap_sim_stretch(t->sim, GPAMAP_SIM_BEFORE_FLAGS, 30000);
+	assert_takes(t, GPAMAP_SIM_FLAGS, 30);
+	gpamap_sim_stretch(t->sim, GPAMAP_SIM_IN_GET_DIRTY, 30000);
+	assert_takes(t, GPAMAP_SIM_GET_DIRTY, 30);
 }
 
 static void test_stretch_leaving(void **state)

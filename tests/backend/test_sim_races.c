@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The simulated VM's promises to those who change slots while guests run: what a change waits for, that a
- * guest can be kicked out of any wait, and that no locked operation and no dirty page is lost.
+ * guest can be kicked out of any wait, and that no locked operation and no dirty page is lost, also where a
+ * stretched step lets others come between a store, its mark, and who reads the log.
  */
 #include "test_sim_runner.h"
 
@@ -254,12 +255,108 @@ static void test_dirty_complete(void **state)
 	}
 }
 
+/* The guest's store is in memory, and its mark has yet to come. */
+static bool store_without_mark(struct gap_test *t, struct once *once, pthread_t *thread,
+			       struct gpamap_sim_vcpu *v)
+{
+	gpamap_sim_stretch(t->sim, GPAMAP_SIM_BEFORE_MARK, 300000);
+	memset(t->memory, 0, 1);
+	once->buf[0] = 1;
+	assert_int_equal(pthread_create(thread, NULL, run_once_thread, v), 0);
+	while (!__atomic_load_n(t->memory, __ATOMIC_RELAXED))
+		sleep_us(100);
+	return !dirty_bits(t->sim, 0);
+}
+
+/* A log that is read between a store and its mark has the page the next time; and it has it when the slot has
+ * moved meanwhile, for the move has waited for the mark. (S4) */
+static void marked_late(struct gap_test *t, enum once_op op, unsigned flags)
+{
+	bool hit = false;
+
+	for (unsigned tries = 0; tries < 50 && !hit; tries++) {
+		struct once once = {.op = op, .gpa = GPA * page_size, .len = 1, .add = 1};
+		struct gpamap_sim_vcpu *v = new_vcpu(t->sim, 0, flags, once_guest, &once);
+		pthread_t thread;
+
+		hit = store_without_mark(t, &once, &thread, v);
+		if (hit) {
+			assert_int_equal(set_slot(t->sim, 0, LOG, 4 * GPA, PAGES, t->memory), 0);
+			assert_int_equal(dirty_bits(t->sim, 0), 1);
+			assert_int_equal(set_slot(t->sim, 0, LOG, GPA, PAGES, t->memory), 0);
+		}
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		dirty_bits(t->sim, 0);
+		gpamap_sim_vcpu_free(v);
+	}
+	assert_true(hit);
+}
+
+static void test_mark_is_late(void **state)
+{
+	struct gap_test *t = *state;
+
+	assert_int_equal(set_slot(t->sim, 0, LOG, GPA, PAGES, t->memory), 0);
+	marked_late(t, ONCE_STORE, 0);
+	marked_late(t, ONCE_XADD, 0);
+	marked_late(t, ONCE_STORE, GPAMAP_SIM_EMULATED);
+	marked_late(t, ONCE_XADD, GPAMAP_SIM_EMULATED);
+}
+
+struct log_reader {
+	struct gpamap_sim *sim;
+	uint64_t bits;
+	_Atomic(bool) done;
+};
+
+static void *read_log(void *opaque)
+{
+	struct log_reader *r = opaque;
+
+	r->bits = dirty_bits(r->sim, 0);
+	atomic_store(&r->done, true);
+	return NULL;
+}
+
+/* A store that comes when the log has been read, and the call has not returned, is in the next one. */
+static void test_store_while_read(void **state)
+{
+	struct gap_test *t = *state;
+	unsigned hits = 0;
+
+	assert_int_equal(set_slot(t->sim, 0, LOG, GPA, PAGES, t->memory), 0);
+	for (unsigned tries = 0; tries < 50 && !hits; tries++) {
+		struct once once = {.op = ONCE_STORE, .gpa = GPA * page_size, .len = 1};
+		struct gpamap_sim_vcpu *v = new_vcpu(t->sim, 0, 0, once_guest, &once);
+		uint64_t calls = gpamap_sim_calls(t->sim, GPAMAP_SIM_GET_DIRTY);
+		struct log_reader reader = {.sim = t->sim};
+		pthread_t thread;
+		bool within;
+
+		gpamap_sim_stretch(t->sim, GPAMAP_SIM_IN_GET_DIRTY, 200000);
+		assert_int_equal(pthread_create(&thread, NULL, read_log, &reader), 0);
+		while (gpamap_sim_calls(t->sim, GPAMAP_SIM_GET_DIRTY) == calls)
+			sleep_us(100);
+		sleep_us(20000);
+		assert_int_equal(run_exit(v), KVM_EXIT_HLT);
+		within = !atomic_load(&reader.done);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		gpamap_sim_stretch(t->sim, GPAMAP_SIM_IN_GET_DIRTY, 0);
+		/* With the bit, the store was there before the log was read. */
+		hits += within && !reader.bits;
+		assert_int_equal(reader.bits + dirty_bits(t->sim, 0), 1);
+		gpamap_sim_vcpu_free(v);
+	}
+	assert_int_equal(hits, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_delete_waits),       TEST(test_no_use_after_delete),
 		TEST(test_kick_while_invalid), TEST(test_xadd_together),
-		TEST(test_dirty_complete),
+		TEST(test_dirty_complete),     TEST(test_mark_is_late),
+		TEST(test_store_while_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,9 @@ GOOD = {
     "tools/gpamap/main.c": LICENCE + ABOUT + '#include <gpamap.h>\n#include "main.h"\n',
     "tools/gpamap/main.h": LICENCE + ABOUT,
     "bench/internal_plan.c": LICENCE + ABOUT + '#include "plan/plan.h"\n',
+    "scripts/check": "#!/usr/bin/env python3\n",
+    "tests/beds/run": "#!/usr/bin/env python3\n",
+    "tests/beds/fixture": "no program\n" + "\n" * 600,
     "tests/map/test_view.c": LICENCE + ABOUT + '#include "map/view.h"\n'
                              '#include "../base/counting.h"\n#include "fixture.h"\n',
 }
@@ -55,6 +58,10 @@ BROKEN = [
     ("long signature", "src/ops/vcpu.c", "static int f(int a,\n\t\tint b)\n{\n" + "\n" * 57 + "}\n",
      rules.check_functions),
     ("long file", "src/ops/vcpu.c", "\n" * 600, rules.check_files),
+    ("long test function", "tests/map/test_view.c", "static void f(void)\n{\n" + "\n" * 58 + "}\n",
+     rules.check_functions),
+    ("long script", "scripts/check", "\n" * 600, rules.check_files),
+    ("long script in tests", "tests/beds/run", "\n" * 600, rules.check_files),
     ("long test", "tests/map/test_view.c", "\n" * 600, rules.check_files),
     ("no licence", "src/ops/x.c", ABOUT + ABOUT, rules.check_licence),
     ("no purpose", "src/ops/x.c", LICENCE + "int x;\n", rules.check_licence),

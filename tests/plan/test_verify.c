@@ -324,7 +324,7 @@ static void expect_refusal(struct world *w, const struct gm_plan *plan, const ch
 }
 
 /* Each rule is the one that speaks. */
-static void test_reasons(void **state)
+static void test_reasons_of_the_kernel(void **state)
 {
 	struct world *w = *state;
 	struct copy bad;
@@ -352,6 +352,15 @@ static void test_reasons(void **state)
 	copy_plan(&bad, &w->plan);
 	bad.plan.ops[12].to.gpa = bad.plan.ops[12].from.gpa;
 	expect_refusal(w, &bad.plan, "it is there already");
+	world_reject(w);
+}
+
+static void test_reasons_on_the_way(void **state)
+{
+	struct world *w = *state;
+	struct copy bad;
+
+	make_all_kinds(w);
 	copy_plan(&bad, &w->plan);
 	bad.plan.ops[7].to.flags = 0;
 	expect_refusal(w, &bad.plan, "V2: operation 7, 0x78000: unread dirty bits are lost");
@@ -367,6 +376,25 @@ static void test_reasons(void **state)
 	copy_plan(&bad, &w->plan);
 	bad.plan.ops[9].to.hva += PAGE;
 	expect_refusal(w, &bad.plan, "0x3000: other memory when the gate opens");
+	copy_plan(&bad, &w->plan);
+	bad.plan.nr_late++;
+	expect_refusal(w, &bad.plan, "don't add up");
+	copy_plan(&bad, &w->plan);
+	bad.plan.ops[0].phase = GM_LATE;
+	expect_refusal(w, &bad.plan, "out of phase");
+	copy_plan(&bad, &w->plan);
+	bad.plan.ops[0].kind = 0;
+	bad.plan.ops[0].from = w->kernel[0];
+	expect_refusal(w, &bad.plan, "unknown operation");
+	world_reject(w);
+}
+
+static void test_reasons_at_the_end(void **state)
+{
+	struct world *w = *state;
+	struct copy bad;
+
+	make_all_kinds(w);
 	copy_plan(&bad, &w->plan);
 	take_op(&bad.plan, 1);
 	expect_refusal(w, &bad.plan, "V3: space 0, 0x6e000: memory without a slot");
@@ -385,16 +413,6 @@ static void test_reasons(void **state)
 	copy_plan(&bad, &w->plan);
 	bad.plan.ops[1].to.gpa.first -= PAGE;
 	expect_refusal(w, &bad.plan, "V3: space 0, 0x6d000: a slot without memory");
-	copy_plan(&bad, &w->plan);
-	bad.plan.nr_late++;
-	expect_refusal(w, &bad.plan, "don't add up");
-	copy_plan(&bad, &w->plan);
-	bad.plan.ops[0].phase = GM_LATE;
-	expect_refusal(w, &bad.plan, "out of phase");
-	copy_plan(&bad, &w->plan);
-	bad.plan.ops[0].kind = 0;
-	bad.plan.ops[0].from = w->kernel[0];
-	expect_refusal(w, &bad.plan, "unknown operation");
 	world_reject(w);
 }
 
@@ -515,7 +533,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_kind_spoilt, setup, teardown),
 		cmocka_unit_test(test_random_plans_spoilt),
-		cmocka_unit_test_setup_teardown(test_reasons, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reasons_of_the_kernel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reasons_on_the_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reasons_at_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_slots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_log_lost, setup, teardown),
