@@ -14,9 +14,10 @@
 
 /* What each page of a window is for:
  *   w  the guest writes it                  r  the guest reads it, protect works on it
- *   b  as w, reback works on it             m  as w, the alias moves over it
- *   .  the guest leaves it alone, so that edits may put anything there */
-static const char window_pattern[WINDOW_PAGES + 1] = "wwwwwrwww..wwbbbbrrwwwmmmmmmmm..";
+ *   b  as w, reback works on it             B  the guest reads it: another memory when rebacked
+ *   m  as w, the alias moves over it        M  the guest reads it: one of them is the alias's sign
+ *   .  edits may put anything there */
+static const char window_pattern[WINDOW_PAGES + 1] = "wwwwwrwww..wwbbbBrrwwwmmMMMmmm..";
 const uint8_t ro_pages[RO_PAGES] = {5, 17, 18};
 const uint8_t gap_pages[GAP_PAGES] = {9, 10, 30, 31};
 
@@ -27,6 +28,9 @@ enum page_kind arena_page_kind(unsigned page)
 		return PAGE_GAP;
 	case 'r':
 		return PAGE_RO;
+	case 'B':
+	case 'M':
+		return PAGE_SIGN;
 	default:
 		return PAGE_RW;
 	}
@@ -34,7 +38,7 @@ enum page_kind arena_page_kind(unsigned page)
 
 unsigned arena_page_id(unsigned page)
 {
-	return window_pattern[page] == 'm' ? MOVE_FIRST : page;
+	return page >= MOVE_FIRST && page < MOVE_FIRST + MOVE_PAGES ? MOVE_FIRST : page;
 }
 
 static uint64_t align_up(uint64_t x, uint64_t to)
@@ -105,7 +109,7 @@ static int map_anon(uint64_t size, char **ret)
 	return 0;
 }
 
-/* Map the arena's memfd at @at, all moving pages of a window from the first one of them. */
+/* Map the arena's memfd at @at, all moving pages of a window but its sign from the first one of them. */
 static int map_arena(const struct arena *a, char *at)
 {
 	const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_FIXED;
@@ -116,10 +120,24 @@ static int map_arena(const struct arena *a, char *at)
 		uint64_t first = window_offset(w, MOVE_FIRST);
 
 		for (unsigned i = 1; i < MOVE_PAGES; i++) {
-			if (mmap(at + first + i * PAGE, PAGE, prot, flags, a->memfd,
+			if (i != MOVE_SIGN - MOVE_FIRST &&
+			    mmap(at + first + i * PAGE, PAGE, prot, flags, a->memfd,
 				 (off_t)first) == MAP_FAILED)
 				return -errno;
 		}
+	}
+	return 0;
+}
+
+/* Other memory for the sign of the rebacked part. */
+static int map_signs(const struct arena *a)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+
+	for (unsigned w = 0; w < a->windows; w++) {
+		if (mmap(a->alt + window_offset(w, BACK_SIGN), PAGE, PROT_READ | PROT_WRITE, flags,
+			 -1, 0) == MAP_FAILED)
+			return -errno;
 	}
 	return 0;
 }
@@ -137,9 +155,9 @@ static int map_memory(struct arena *a, unsigned vcpus)
 	    (ret = map_anon(HOT_COUNT * HOT_SIZE, &a->hot)) ||
 	    (ret = map_anon(a->stable_size, &a->stable)) ||
 	    (ret = map_anon(SHOW_PAGES * SHOW_PLACES * PAGE, &a->show)) ||
-	    (ret = map_arena(a, a->ram + a->offset)))
+	    (ret = map_arena(a, a->ram + a->offset)) || (ret = map_arena(a, a->alt)))
 		return ret;
-	return map_arena(a, a->alt);
+	return map_signs(a);
 }
 
 /* Guest code for the fetch hazard: once within the page, and once across its end. In a page beside
@@ -161,10 +179,10 @@ static void fill_tables(uint64_t *page)
 		page[i] = guest_target_entry(STABLE_GPA + STABLE_TARGETS + i % TARGET_PAGES * PAGE);
 }
 
-static void fill_page(const struct arena *a, unsigned window, unsigned page, enum hazard hazard)
+/* @value is its CONST_WORD. */
+static void fill_page(const struct arena *a, unsigned window, uint64_t *p, enum hazard hazard,
+		      uint64_t value)
 {
-	uint64_t *p = arena_page(a, window, page);
-
 	if (hazard == HAZARD_FETCH)
 		fill_code(p);
 	else if (hazard == HAZARD_PAGETABLE)
@@ -172,7 +190,22 @@ static void fill_page(const struct arena *a, unsigned window, unsigned page, enu
 	else if (hazard != HAZARD_LOCKED)
 		for (unsigned i = 0; i < WORDS; i++)
 			p[i] = arena_ctl(a, window)->tag;
-	p[CONST_WORD] = CONST_VALUE;
+	p[CONST_WORD] = value;
+}
+
+static void fill_window(const struct arena *a, unsigned window, enum hazard hazard)
+{
+	char *alt = a->alt + window_offset(window, BACK_SIGN);
+
+	for (unsigned i = 0; i < WINDOW_PAGES; i++)
+		fill_page(a, window, arena_page(a, window, i), hazard,
+			  i == MOVE_SIGN ? OTHER_VALUE : CONST_VALUE);
+	fill_page(a, window, (uint64_t *)alt, hazard, OTHER_VALUE);
+	for (unsigned i = 0; i < GAP_PAGES; i++) {
+		char *spare = a->spare + window_offset(window, gap_pages[i]);
+
+		fill_page(a, window, (uint64_t *)spare, hazard, OTHER_VALUE);
+	}
 }
 
 /* pre: memory is mapped. The part of a control block that does not depend on the port. */
@@ -181,6 +214,8 @@ static void fill_ctl(struct arena *a, unsigned vcpu, unsigned vcpus, enum hazard
 	struct guest_ctl *c = arena_ctl(a, vcpu);
 
 	c->shows = a->state.generation != 0;
+	c->own_word = OWN_WORD + vcpu;
+	c->told = (struct told){.page = ASK_NONE, .generation = a->state.generation};
 	c->peer = ((vcpu + 1) % vcpus - (uint64_t)vcpu) * STABLE_VCPU_SIZE;
 	c->hazard = hazard;
 	c->tag = UINT64_C(0x5a00000000000000) + ((uint64_t)vcpu << 48);
@@ -223,8 +258,7 @@ int arena_init(struct arena *a, unsigned windows, unsigned vcpus, uint64_t memor
 	for (unsigned i = 0; i < TARGET_PAGES; i++)
 		*(uint64_t *)(a->stable + STABLE_TARGETS + i * PAGE) = TARGET_VALUE + i;
 	for (unsigned w = 0; w < windows; w++)
-		for (unsigned i = 0; i < WINDOW_PAGES; i++)
-			fill_page(a, w, i, hazard);
+		fill_window(a, w, hazard);
 	return 0;
 }
 
@@ -273,10 +307,12 @@ static bool paint_page(const struct arena *a, unsigned window, unsigned page, st
 		s->readonly = st->readonly[index_of(ro_pages, RO_PAGES, page)];
 		return true;
 	case 'b':
+	case 'B':
 		if (st->alt)
 			s->hva = a->alt + window_offset(window, page);
 		return true;
 	case 'm':
+	case 'M':
 		if (page >= MOVE_FIRST + st->shift && page < MOVE_FIRST + st->shift + ALIAS_PAGES)
 			s->hva -= st->shift * PAGE;
 		return true;
@@ -293,6 +329,14 @@ static bool paint_page(const struct arena *a, unsigned window, unsigned page, st
 		}
 	}
 	return true;
+}
+
+bool arena_at(const struct arena *a, unsigned window, unsigned page, struct seg *ret)
+{
+	uint64_t at = a->offset + window_offset(window, page);
+
+	*ret = (struct seg){RAM_GPA + at, PAGE, a->ram + at, false, a->state.log};
+	return paint_page(a, window, page, ret);
 }
 
 static size_t append(struct seg *segs, size_t n, const struct seg *s)
@@ -326,10 +370,7 @@ size_t arena_flat(const struct arena *a, struct seg *segs)
 	s = (struct seg){.gpa = RAM_GPA, .size = a->offset, .hva = a->ram, .log = a->state.log};
 	n = append(segs, n, &s);
 	for (unsigned i = 0; i < a->windows * WINDOW_PAGES; i++) {
-		uint64_t at = a->offset + i * PAGE;
-
-		s = (struct seg){RAM_GPA + at, PAGE, a->ram + at, false, a->state.log};
-		if (paint_page(a, i / WINDOW_PAGES, i % WINDOW_PAGES, &s))
+		if (arena_at(a, i / WINDOW_PAGES, i % WINDOW_PAGES, &s))
 			n = append(segs, n, &s);
 	}
 	s = (struct seg){.gpa = RAM_GPA + rest,

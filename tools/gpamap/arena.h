@@ -9,7 +9,8 @@
  *     hot_gpa      memory that is plugged and unplugged, and that the guest never touches
  *
  * The arena is a memfd, so that the same content can stand at two host addresses. All pages of a
- * window's moving part are one page of it: wherever the alias stands, the guest finds the same there.
+ * window's moving part are one page of it: wherever the alias stands, the guest finds the same there. But
+ * one page of each of these parts is other memory, a sign by which the guest knows where it is: see ask.h.
  */
 #ifndef TORTURE_ARENA_H
 #define TORTURE_ARENA_H
@@ -53,9 +54,12 @@
 /* The parts of a window, by page. */
 #define BACK_FIRST 13u
 #define BACK_PAGES 4u
+#define BACK_SIGN 16u /* of these the one that has other memory at the other host address */
 #define MOVE_FIRST 22u
 #define MOVE_PAGES 8u
 #define MOVE_SHIFTS 3u /* the alias has 3 places */
+#define MOVE_SIGN \
+	24u /* of the moving pages the one that is memory of its own, and its first place */
 #define ALIAS_PAGES (MOVE_PAGES - MOVE_SHIFTS + 1)
 #define RO_PAGES 3u
 #define GAP_PAGES 4u
@@ -111,7 +115,7 @@ struct guest_ctl *arena_ctl(const struct arena *a, unsigned vcpu);
 uint64_t *arena_page(const struct arena *a, unsigned window, unsigned page);
 uint64_t arena_window_gpa(const struct arena *a, unsigned window);
 enum page_kind arena_page_kind(unsigned page);
-/* Pages that show the same memory have the same id, which is that of the first one. */
+/* Pages that may show the same memory have the same id, which is that of the first one. */
 unsigned arena_page_id(unsigned page);
 
 /* Where a page on show is in a generation, for the guest and in the host. */
@@ -128,6 +132,8 @@ struct seg {
 	bool readonly;
 	bool log;
 };
+/* What stands on a page of a window now. False: nothing. */
+bool arena_at(const struct arena *a, unsigned window, unsigned page, struct seg *ret);
 /* Room that arena_flat() needs. */
 size_t arena_max_segs(const struct arena *a);
 /* The map as @a->state says, neighbours joined wherever they can be. Returns the count. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* One cell: a VM of its own, a crew on its vCPUs, and edits until the time is over. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +31,12 @@ static int do_commit(struct run *r, struct result *res, struct tally *t)
 		ret = dirty_check(r);
 	if (changes[0].kind == CHANGE_SHOW)
 		arena_number(&r->arena, changes[0].value);
-	if (!ret)
-		ret = r->strategy->apply(r, changes, n, &applied);
+	if (ret)
+		return ret;
+	tell_begin(r);
+	ret = r->strategy->apply(r, changes, n, &applied);
+	/* A commit of the library that failed has changed nothing, which is told then (P3). */
+	tell_end(r, changes, n);
 	if (ret)
 		return ret;
 	t->commits++;
@@ -158,8 +163,8 @@ int cell_run(const struct options *o, const struct port *port, double seconds, s
 		arena_destroy(&r.arena);
 	}
 	if (ret)
-		fprintf(stderr, "gpamap torture: %s, %s in %s mode: %s%s%s\n", res->strategy->name,
-			hazard_names[cell->hazard], mode_names[cell->mode], strerror(-ret),
-			r.message[0] ? ": " : "", r.message);
+		fprintf(stderr, "gpamap torture: %s, %s in %s mode, seed %" PRIu64 ": %s%s%s\n",
+			res->strategy->name, hazard_names[cell->hazard], mode_names[cell->mode],
+			o->seed, strerror(-ret), r.message[0] ? ": " : "", r.message);
 	return ret;
 }

@@ -72,17 +72,20 @@ static bool is_show(const struct runner *u, uint64_t gpa)
 	       (gpa - SHOW_GPA) % SHOW_DISTANCE < SHOW_PLACES * PAGE;
 }
 
-/* An access to memory that is not there. Only the doorbell and places on show should be met here; for the
- * rest do what a simple VMM does: reads give ones, writes go nowhere. Returns true if the guest rang. */
+/* An access to memory that is not there. Only the doorbell, places on show and pages that are asked should be met
+ * here; for the rest do what a simple VMM does: reads give ones, writes go nowhere. Returns true if the guest rang. */
 static bool handle_mmio(struct runner *u, struct kvm_run *k)
 {
-	if (k->mmio.phys_addr == DOORBELL_GPA && k->mmio.is_write)
+	uint64_t gpa = k->mmio.phys_addr;
+	bool store = k->mmio.is_write;
+
+	if (gpa == DOORBELL_GPA && store)
 		return true;
-	if (!k->mmio.is_write && is_show(u, k->mmio.phys_addr))
+	if ((!store && is_show(u, gpa)) || tell_expects(u->run, u->index, gpa, store))
 		u->expected++;
 	else
 		u->spurious++;
-	if (!k->mmio.is_write)
+	if (!store)
 		memset(k->mmio.data, 0xff, sizeof(k->mmio.data));
 	return false;
 }

@@ -171,3 +171,38 @@ void change_apply(struct map_state *s, const struct change *c)
 		break;
 	}
 }
+
+/* Where a window can be cut, by what: see window_pattern. */
+static unsigned most_cuts(enum edit edit)
+{
+	/* One on each side of a page or a range, but for those between two that always look the same. */
+	const unsigned back = 2, gaps = 6, readonly = 4, alias = 2;
+
+	switch (edit) {
+	case EDIT_SPLIT:
+	case EDIT_DIRTYLOG:
+		return back + gaps;
+	case EDIT_MERGE:
+		return back + gaps + readonly;
+	case EDIT_PROTECT:
+		return back + readonly;
+	case EDIT_MOVE:
+		return back + alias;
+	case EDIT_MIXED:
+		return back + gaps + readonly + alias;
+	default:
+		return back;
+	}
+}
+
+unsigned edit_most_slots(enum edit edit, unsigned windows, uint64_t memory)
+{
+	bool mixed = edit == EDIT_MIXED;
+	uint64_t tail = mixed || edit == EDIT_RESIZE ? TAIL_PAGES * PAGE : 0;
+	/* Slots are cut at multiples of this. */
+	unsigned n = 1 + (unsigned)((memory + tail - 1) >> 30);
+
+	n += mixed || edit == EDIT_HOTPLUG ? HOT_COUNT : 0;
+	n += edit == EDIT_INSTANT ? SHOW_PAGES : 0;
+	return n + windows * most_cuts(edit);
+}

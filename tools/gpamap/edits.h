@@ -51,6 +51,8 @@ struct editor {
 void editor_init(struct editor *e, enum edit edit, const struct arena *a, uint64_t seed);
 /* The changes of the next commit, 1 to MAX_CHANGES. They are not noted in the arena. */
 unsigned editor_next(struct editor *e, struct change *changes);
+/* How many slots the map takes that has most of them, of all that the edit can make. */
+unsigned edit_most_slots(enum edit edit, unsigned windows, uint64_t memory);
 /* A number below @below. */
 unsigned editor_random(struct editor *e, unsigned below);
 

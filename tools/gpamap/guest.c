@@ -4,6 +4,7 @@
  * so it must not refer to anything outside its own section: no library call, no constant in memory.
  * The build gives it flags that see to that (general registers only, nothing instrumented).
  */
+#include "ask.h"
 #include "guest.h"
 #include "guest_arch.h"
 #include "guest_image.h"
@@ -159,19 +160,21 @@ static GUEST void pagetable_step(struct guest_ctl *c, uint64_t page)
 
 static GUEST void step(struct guest_ctl *c, uint64_t page)
 {
-	uint32_t hazard = c->hazard;
+	uint32_t hazard = c->hazard, kind = c->kind[page];
 	uint64_t got = *page_word(c, page, CONST_WORD);
 
-	if (got != CONST_VALUE)
+	if (got != CONST_VALUE && (kind != PAGE_SIGN || got != OTHER_VALUE))
 		wrong(c, page, got);
 	if (hazard == HAZARD_FETCH)
 		fetch_step(c, page);
 	/* To a processor with nested paging a walk is a write: KVM then emulates the instruction, and may take
 	 * the address of the table's entry for that of the operand. So no tables where they may be read-only. */
-	else if (c->kind[page] == PAGE_RO)
+	else if (kind == PAGE_RO)
 		return;
 	else if (hazard == HAZARD_PAGETABLE)
 		pagetable_step(c, page);
+	else if (kind == PAGE_SIGN)
+		return;
 	else if (hazard == HAZARD_DATA)
 		data_step(c, page);
 	else if (hazard == HAZARD_STRING)
@@ -180,6 +183,18 @@ static GUEST void step(struct guest_ctl *c, uint64_t page)
 		locked_step(c, page);
 	else
 		stack_step(c, page);
+}
+
+static GUEST void ask(struct guest_ctl *c)
+{
+	uint64_t got = 0;
+
+	do {
+		if (ask_stores(c))
+			guest_store(ask_at(c), c->ask.value);
+		else
+			got = guest_load(ask_at(c));
+	} while (ask_take(c, got));
 }
 
 static GUEST void look(struct guest_ctl *c)
@@ -198,6 +213,8 @@ GUEST void guest_entry(struct guest_ctl *c)
 		while (!*(volatile uint32_t *)&c->stop) {
 			uint64_t page = c->page;
 
+			if (ask_begin(c))
+				ask(c);
 			c->page = page + 1 < WINDOW_PAGES ? page + 1 : 0;
 			if (c->kind[page] == PAGE_GAP)
 				continue;
@@ -206,6 +223,6 @@ GUEST void guest_entry(struct guest_ctl *c)
 				look(c);
 			(*(volatile uint64_t *)&c->ops)++;
 		}
-		guest_store32(c->doorbell, 1);
+		guest_store(c->doorbell, 1);
 	}
 }

@@ -21,9 +21,10 @@ enum hazard {
 
 /* How a guest uses a page of its window. */
 enum page_kind {
-	PAGE_GAP, /* not at all: edits may take it away */
+	PAGE_GAP, /* to ask only (see ask.h): edits may take it away */
 	PAGE_RW,
-	PAGE_RO, /* reads only: edits may write-protect it */
+	PAGE_RO,   /* to read, and to ask: edits may write-protect it */
+	PAGE_SIGN, /* to read, and to ask: edits may put one memory there or another */
 };
 
 #define GUEST_PAGE 4096u
@@ -38,8 +39,15 @@ enum page_kind {
 #define CONST_WORD 128u
 #define CODE_WORD 256u
 
+/* Of each vCPU one, from this one on: the guest stores it in pages that it asks. */
+#define OWN_WORD 320u
+
 /* Stands in CONST_WORD of every page, never written. As a page-table entry it is not present. */
 #define CONST_VALUE UINT64_C(0x67617061c0de5ec8)
+/* Stands there instead in memory that edits exchange for another. Neither is this one present. */
+#define OTHER_VALUE UINT64_C(0x6f74686572de5ec8)
+/* What the host answers to a load where there's no memory. */
+#define ABSENT UINT64_MAX
 /* The first word of page-table target t is this plus t. */
 #define TARGET_VALUE UINT64_C(0x7461726765740000)
 #define TARGET_PAGES 16u
@@ -48,7 +56,6 @@ enum page_kind {
 /* Pages that are on show in the edit `instant`, and the places of each; see look.h. */
 #define SHOW_PAGES 8u
 #define SHOW_PLACES 4u
-#define SHOW_ABSENT UINT64_MAX
 #define SHOW_MOVED UINT64_C(0x6d6f766564706167)
 #define SHOW_NUMBER UINT64_C(0x6e75000000000000) /* plus the generation */
 /* What guest_blob computes with. */
@@ -60,13 +67,40 @@ enum look_stage { LOOK_FIRST, LOOK_BETWEEN, LOOK_AGAIN };
 /* A guest's look at two of the pages on show. */
 struct look {
 	uint64_t count;	     /* of looks begun */
-	uint64_t floor;	     /* a generation that this vCPU or its peer had seen before */
+	uint64_t floor;	     /* a generation that there was before: L3, L4 */
 	uint64_t generation; /* that the first page shows, or may show */
 	uint64_t between;    /* what was read from the other page */
 	uint32_t stage;	     /* enum look_stage */
 	uint32_t page;
 	uint32_t other;
 	uint32_t ahead; /* look for the other page at its next place */
+};
+
+#define ASK_NONE (WINDOW_PAGES + SHOW_PAGES)
+
+/* What the host tells a vCPU, see ask.h. */
+struct told {
+	uint64_t count; /* odd while a commit is under way */
+	uint64_t
+		page; /* that it has changed: of the window; from WINDOW_PAGES on, on show; or ASK_NONE */
+	uint64_t memory;     /* what its CONST_WORD is, or ABSENT */
+	uint64_t writable;   /* stores arrive there */
+	uint64_t generation; /* on show; no older one is any more, see look.h */
+};
+
+/* The accesses by which a page is asked, in this order. */
+enum ask_stage { ASK_MEMORY, ASK_BEFORE, ASK_STORE, ASK_AFTER, ASK_STAGES };
+
+/* A guest that asks a page. */
+struct ask {
+	uint64_t count; /* this and the next four: as in struct told */
+	uint64_t page;
+	uint64_t memory;
+	uint64_t writable;
+	uint64_t generation;
+	uint64_t value;		  /* that it stores */
+	uint64_t got[ASK_STAGES]; /* what it has read */
+	uint32_t stage;		  /* enum ask_stage */
 };
 
 /*
@@ -86,6 +120,8 @@ struct guest_ctl {
 	uint64_t shows;		   /* are there pages on show? */
 	uint64_t show[SHOW_PAGES]; /* where the first place of each is, as the guest addresses it */
 	uint64_t peer;		   /* from this control block to another vCPU's, in bytes */
+	uint64_t own_word;
+	struct told told;		/* by the host while the guest runs */
 	uint8_t kind[WINDOW_PAGES + 1]; /* enum page_kind; the last is a PAGE_GAP */
 	uint8_t id[WINDOW_PAGES];	/* pages that show the same memory have the same id */
 
@@ -104,6 +140,8 @@ struct guest_ctl {
 	uint64_t bounce[2 * HEAD_WORDS];
 	uint64_t bad_read; /* the last wrong one, for whoever looks into it */
 	uint64_t bad_page;
+	struct ask ask;
+	uint64_t asks; /* that told something */
 	struct look look;
 	uint64_t seen;	/* the newest generation seen; others read it */
 	uint64_t looks; /* that told something */

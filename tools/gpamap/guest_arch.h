@@ -11,7 +11,7 @@
  *
  *     GUEST_BLOB_BEFORE          of the bytes of guest_blob, how many stand before the end of a page
  *     guest_target_entry(gpa)    a page-table entry for a page that everybody may read
- *     guest_load(p)              load 8 bytes, before whatever is loaded after it; guest_store32(p, value).
+ *     guest_load(p)              load 8 bytes, before whatever is loaded after it; guest_store(p, value): store 8.
  *                                KVM can tell what they do where there is no memory
  *     guest_fill(to, value, n)   the string hazard: store n words, 8 or 16; guest_copy(to, from, n).
  *                                They go over a page's end in the way that is hardest on a processor

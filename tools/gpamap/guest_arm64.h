@@ -22,9 +22,9 @@ GUEST_INLINE uint64_t guest_load(uint64_t at)
 	return value;
 }
 
-GUEST_INLINE void guest_store32(uint64_t at, uint32_t value)
+GUEST_INLINE void guest_store(uint64_t at, uint64_t value)
 {
-	__asm__ volatile("str %w0, [%1]" : : "r"(value), "r"(at) : "memory");
+	__asm__ volatile("str %0, [%1]" : : "r"(value), "r"(at) : "memory");
 }
 
 /*

@@ -60,6 +60,7 @@ static void judge_vcpu(const struct run *r, const struct runner *u, struct tally
 	t->guest_ops += c->ops;
 	t->wrong_reads += c->wrong;
 	t->lost_stores += c->lost;
+	t->asks += c->asks;
 	t->looks += c->looks;
 	t->mixes += c->mixes;
 	t->spurious_exits += u->spurious;
@@ -128,6 +129,7 @@ void tally_add(struct tally *to, const struct tally *t)
 	to->lost_stores += t->lost_stores;
 	to->wrong_reads += t->wrong_reads;
 	to->lost_dirty += t->lost_dirty;
+	to->asks += t->asks;
 	to->looks += t->looks;
 	to->mixes += t->mixes;
 	to->gate_shut += t->gate_shut;

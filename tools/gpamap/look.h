@@ -13,7 +13,7 @@
  *    is mapped. They come by creates and go by deletes.
  *  - Odd pages are the same memory at each place, so a program may move their slots.
  *
- * An empty place is no memory: a load there is an exit, and the host answers ones (SHOW_ABSENT). Such exits are
+ * An empty place is no memory: a load there is an exit, and the host answers ones (ABSENT). Such exits are
  * expected; whether a page should have been there is for the guest to say:
  *
  *  L1 Generations only grow, and each is on show once, for one stretch of time. So if a numbered page shows the same
@@ -22,6 +22,7 @@
  *     else is a mix of two generations. If the number is not the same twice, nothing can be said.
  *  L3 Once a vCPU has seen a generation no vCPU sees an older one. If one does that itself has seen the newer one, or
  *     knows of another vCPU that has, this is a mix, too.
+ *  L4 Nor does any vCPU see an older one than the host has told after a commit (P2). This counts as a mix, too.
  *
  * An exit in the midst does no harm to this: its answer tells of a moment between the two reads, too.
  */
@@ -43,10 +44,13 @@ GUEST_INLINE int show_numbered(uint32_t page)
 GUEST_INLINE void look_begin(struct guest_ctl *c)
 {
 	struct look *l = &c->look;
-	uint64_t n = l->count++, own = c->seen, peer;
+	uint64_t n = l->count++, own = c->seen, peer, told;
 
 	peer = __atomic_load_n((uint64_t *)((uintptr_t)&c->seen + c->peer), __ATOMIC_ACQUIRE);
+	told = __atomic_load_n(&c->told.generation, __ATOMIC_ACQUIRE);
 	l->floor = peer > own ? peer : own;
+	if (told > l->floor)
+		l->floor = told;
 	l->page = (uint32_t)(n % (SHOW_PAGES / 2)) * 2;
 	l->other = (l->page + 1 + (uint32_t)(n / (SHOW_PAGES / 2) % (SHOW_PAGES - 1))) % SHOW_PAGES;
 	l->ahead = n % LOOK_AHEAD == 0;
@@ -66,7 +70,7 @@ GUEST_INLINE uint64_t look_at(const struct guest_ctl *c)
 /* Is @got what never stood in @page? */
 GUEST_INLINE int look_nonsense(struct guest_ctl *c, uint32_t page, uint64_t got)
 {
-	if (got == SHOW_ABSENT ||
+	if (got == ABSENT ||
 	    (show_numbered(page) ? got >> 48 == SHOW_NUMBER >> 48 : got == SHOW_MOVED))
 		return 0;
 	c->wrong++;
@@ -80,13 +84,13 @@ GUEST_INLINE int look_first(struct guest_ctl *c, uint64_t got)
 {
 	struct look *l = &c->look;
 
-	if (got == SHOW_ABSENT) {
+	if (got == ABSENT) {
 		l->generation++;
 		return 0;
 	}
 	l->generation = got - SHOW_NUMBER;
 	if (l->generation < l->floor)
-		c->mixes++; /* L3 */
+		c->mixes++; /* L3, L4 */
 	else
 		__atomic_store_n(&c->seen, l->generation, __ATOMIC_RELEASE);
 	l->stage = LOOK_BETWEEN;
@@ -110,7 +114,7 @@ GUEST_INLINE int look_take(struct guest_ctl *c, uint64_t got)
 	}
 	if (got != number)
 		return 0;
-	want = l->ahead ? SHOW_ABSENT : show_numbered(l->other) ? number : SHOW_MOVED;
+	want = l->ahead ? ABSENT : show_numbered(l->other) ? number : SHOW_MOVED;
 	c->looks++;
 	if (l->between != want)
 		c->mixes++; /* L2 */

@@ -49,11 +49,10 @@ const char options_help[] =
 	"  --json FILE       write the result there; - is standard output, the table then goes to\n"
 	"                    standard error\n"
 	"\n"
-	"exit status: 0 gpamap showed no violation and naive, if it ran, some; 1 gpamap showed "
+	"exit status: 0 gpamap showed no violation, and naive, the control, some; 1 gpamap showed "
 	"one;\n"
-	"2 naive showed none, so nothing was proven; 64 bad usage; 69 no such backend here; 70 "
-	"the\n"
-	"host failed\n";
+	"2 naive showed none, or one of the two did not run, so nothing was proven; 64 bad usage;\n"
+	"69 no such backend here; 70 the host failed\n";
 
 static bool bad(const char *option, const char *arg, const char *right)
 {
@@ -249,12 +248,27 @@ static bool parse_one(struct options *o, int option, const char *arg)
 	}
 }
 
+/* The slots of the map that has most of them. */
+static unsigned min_slots(const struct options *o)
+{
+	bool shared = !(o->hazards & ~(1u << HAZARD_LOCKED));
+
+	return edit_most_slots(o->edit, shared ? 1 : o->vcpus, o->memory);
+}
+
 static bool check_together(const struct options *o)
 {
 	if (o->memory < arena_min_memory(o->vcpus)) {
 		fprintf(stderr,
 			"gpamap torture: --memory: with %u vCPUs it takes at least %" PRIu64 "M\n",
 			o->vcpus, arena_min_memory(o->vcpus) >> 20);
+		return false;
+	}
+	if (o->max_slots && o->max_slots < min_slots(o)) {
+		fprintf(stderr,
+			"gpamap torture: --max-slots: with this edit, %u vCPUs and so much memory "
+			"it takes at least %u, or 0 for no limit\n",
+			o->vcpus, min_slots(o));
 		return false;
 	}
 	if (o->no_instant && o->edit != EDIT_INSTANT) {

@@ -52,12 +52,13 @@ struct tally {
 	uint64_t failed; /* commits that failed */
 	uint64_t guest_ops;
 	uint64_t spurious_exits;
-	uint64_t expected_exits;  /* looks at places on show that are empty */
+	uint64_t expected_exits;  /* of guests that ask, or look at places on show that are empty */
 	uint64_t internal_errors; /* shutdowns included */
 	uint64_t shutdowns;
 	uint64_t lost_stores;
 	uint64_t wrong_reads;
 	uint64_t lost_dirty;
+	uint64_t asks;	/* of changed pages, see ask.h */
 	uint64_t looks; /* at two pages on show */
 	uint64_t mixes; /* of generations that they have found */
 	uint64_t gate_shut;
@@ -120,6 +121,12 @@ void crew_stop(struct run *r);
 /* Between these two no vCPU runs: each is out of KVM_RUN, with what it stored written and marked. */
 void crew_pause(struct run *r);
 void crew_resume(struct run *r);
+
+/* What guests are told (tell.c), so that they find out whether a change has arrived: around each commit. */
+void tell_begin(struct run *r);
+void tell_end(struct run *r, const struct change *changes, unsigned n);
+/* Is this an exit that a guest which asks may meet? */
+bool tell_expects(const struct run *r, unsigned vcpu, uint64_t gpa, bool store);
 
 /* The judge of dirty pages (dirty.c). A page that the guest wrote between the end of one fetch and the
  * begin of the next must be in the next. */

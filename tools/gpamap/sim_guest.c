@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "ask.h"
 #include "guest_image.h"
 #include "look.h"
 
@@ -49,6 +50,7 @@ static void finish(struct sim_guest *g)
 {
 	g->phase = 0;
 	__atomic_store_n(&g->ctl->ops, g->ctl->ops + 1, __ATOMIC_RELAXED);
+	g->asking = ask_begin(g->ctl);
 	if (!g->ctl->shows)
 		return;
 	look_begin(g->ctl);
@@ -222,7 +224,8 @@ static int begin_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
 {
 	struct guest_ctl *c = g->ctl;
 	uint64_t page = c->page % WINDOW_PAGES, got;
-	const uint32_t ring = 1;
+	const uint64_t ring = 1;
+	uint32_t kind;
 	int ret;
 
 	if (__atomic_load_n(&c->stop, __ATOMIC_ACQUIRE))
@@ -232,15 +235,30 @@ static int begin_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
 	ret = gpamap_sim_load(v, word_gpa(g, page, CONST_WORD), &got, sizeof(got));
 	if (ret)
 		return ret;
+	kind = c->kind[page];
 	g->page = page;
 	c->page = page + 1;
-	if (got != CONST_VALUE)
+	if (got != CONST_VALUE && (kind != PAGE_SIGN || got != OTHER_VALUE))
 		wrong(g, got);
-	if (c->kind[page] == PAGE_RO && c->hazard != HAZARD_FETCH)
+	if (kind == PAGE_RO && c->hazard != HAZARD_FETCH)
+		finish(g);
+	else if (kind == PAGE_SIGN && c->hazard != HAZARD_FETCH && c->hazard != HAZARD_PAGETABLE)
 		finish(g);
 	else
 		next_phase(g);
 	return 0;
+}
+
+static int ask_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
+{
+	struct guest_ctl *c = g->ctl;
+	uint64_t at = ask_at(c), got = 0;
+	int ret = ask_stores(c) ? gpamap_sim_store(v, at, &c->ask.value, sizeof(c->ask.value))
+				: gpamap_sim_load(v, at, &got, sizeof(got));
+
+	if (!ret)
+		g->asking = ask_take(c, got);
+	return ret;
 }
 
 static int look_step(struct gpamap_sim_vcpu *v, struct sim_guest *g)
@@ -262,6 +280,8 @@ int sim_guest_step(struct gpamap_sim_vcpu *v, void *opaque)
 	};
 	struct sim_guest *g = opaque;
 
+	if (g->asking)
+		return ask_step(v, g);
 	if (g->looking)
 		return look_step(v, g);
 	return g->phase ? steps[g->ctl->hazard](v, g) : begin_step(v, g);

@@ -14,6 +14,7 @@ struct sim_guest {
 	uint64_t value; /* that is being stored, or was */
 	unsigned phase; /* 0: between two pages */
 	unsigned word;	/* within a phase */
+	bool asking;	/* a page that has changed */
 	bool looking;	/* at the pages on show */
 };
 

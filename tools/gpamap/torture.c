@@ -84,7 +84,7 @@ static int run_strategy(const struct options *o, const struct port *port, struct
 
 static enum verdict judge(const struct report *r)
 {
-	enum verdict verdict = VERDICT_KEPT;
+	bool ran = false, control = false;
 
 	for (unsigned i = 0; i < r->results; i++) {
 		const struct result *res = &r->result[i];
@@ -92,10 +92,10 @@ static enum verdict judge(const struct report *r)
 
 		if (res->strategy == &strategy_gpamap && violated)
 			return VERDICT_BROKEN;
-		if (res->strategy == &strategy_naive && !violated)
-			verdict = VERDICT_UNPROVEN;
+		ran |= res->strategy == &strategy_gpamap;
+		control |= res->strategy == &strategy_naive && violated;
 	}
-	return verdict;
+	return ran && control ? VERDICT_KEPT : VERDICT_UNPROVEN;
 }
 
 static int run_all(struct report *r)
@@ -165,8 +165,11 @@ int torture(const struct options *o)
 		return EX_UNAVAILABLE;
 	ret = open_json(o->json, &json);
 	if (ret) {
-		fprintf(stderr, "gpamap torture: --json: %s: %s\n", o->json, strerror(-ret));
-		return EX_SOFTWARE;
+		fprintf(stderr,
+			"gpamap torture: --json: '%s' can't be written: %s; it takes the name of a "
+			"file in a directory that is there, or -\n",
+			o->json, strerror(-ret));
+		return EX_USAGE;
 	}
 	status = run_and_report(&r, json);
 	if (json && json != stdout && fclose(json) && status != EX_SOFTWARE) {

@@ -29,9 +29,9 @@ struct result {
 };
 
 enum verdict {
-	VERDICT_KEPT = 0,     /* gpamap showed nothing; the control, if it ran, did */
+	VERDICT_KEPT = 0,     /* gpamap showed no violation, and naive, the control, did */
 	VERDICT_BROKEN = 1,   /* gpamap showed a violation */
-	VERDICT_UNPROVEN = 2, /* the control showed nothing */
+	VERDICT_UNPROVEN = 2, /* one of them did not run, or the control showed nothing */
 };
 
 struct report {
