@@ -20,6 +20,7 @@ APT::Architectures {{ "{arch}"; }};
 Dir::State "{root}/state";
 Dir::State::status "{root}/status";
 Dir::Cache "{root}/cache";
+Dir::Etc::sourceparts "{root}/sources";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Retries "2";
@@ -27,6 +28,20 @@ Acquire::Retries "2";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 """
+
+
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+def security_source(os_release, known):
+    """The line for Debian's security updates, which have the newer kernels, if the machine's sources don't: @known are
+    the releases in those."""
+    fields = dict(line.split("=", 1) for line in os_release.split("\n") if "=" in line)
+    release = fields.get("VERSION_CODENAME", "") + "-security"
+    if fields.get("ID") != "debian" or release in known or release == "-security":
+        return ""
+    signed = f"[signed-by={KEYS}] " if os.path.exists(KEYS) else ""
+    return f"deb {signed}http://deb.debian.org/debian-security {release} main\n"
 
 
 def say(text):
@@ -40,18 +55,36 @@ class Packages:
         self.arch = arch
         self.root = os.path.abspath(os.path.join(cache, "apt-" + arch))
         self.config = os.path.join(self.root, "apt.conf")
-        self.updated = False
+        self.updated = self.prepared = False
 
     def _prepare(self):
         for program in ("apt-get", "apt-cache", "dpkg-deb"):
             if not shutil.which(program):
                 raise Unavailable(f"{program} is not there to fetch packages with")
+        if self.prepared:
+            return
+        self.prepared = True
         for folder in ("state/lists/partial", "cache/archives/partial", "unpacked"):
             os.makedirs(os.path.join(self.root, folder), exist_ok=True)
         with open(os.path.join(self.root, "status"), "a", encoding="utf-8"):
             pass
         with open(self.config, "w", encoding="utf-8") as f:
             f.write(APT_CONF.format(arch=self.arch, root=self.root))
+        self._prepare_sources()
+
+    def _prepare_sources(self):
+        """The machine's, and what they lack."""
+        folder, parts = os.path.join(self.root, "sources"), "/etc/apt/sources.list.d"
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        for name in os.listdir(parts) if os.path.isdir(parts) else []:
+            os.symlink(os.path.join(parts, name), os.path.join(folder, name))
+        known = self._apt("apt-get", "indextargets", "--format", "$(RELEASE)").stdout.split()
+        with open("/etc/os-release", encoding="utf-8") as f:
+            line = security_source(f.read(), known)
+        if line:
+            with open(os.path.join(folder, "gpamap-beds.list"), "w", encoding="utf-8") as f:
+                f.write(line)
 
     def _apt(self, *command, cwd=None):
         # The lists to clear come from files that are read after $APT_CONFIG, the architecture is wanted before.

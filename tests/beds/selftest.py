@@ -16,7 +16,7 @@ import archive
 import bed
 import kernel
 import kinds
-from packages import Packages, Unavailable
+from packages import Packages, Unavailable, security_source
 from ports import Ports, Stream
 
 PROGRAM = sys.argv.pop(1)
@@ -230,6 +230,13 @@ class BedTest(unittest.TestCase):
 
 
 class PackagesTest(unittest.TestCase):
+    def test_security_updates(self):
+        debian = 'NAME="Debian GNU/Linux"\nVERSION_CODENAME=bookworm\nID=debian\n'
+        self.assertIn("debian-security bookworm-security main\n", security_source(debian, ["bookworm", "bookworm-updates"]))
+        self.assertEqual(security_source(debian, ["bookworm", "bookworm-security"]), "")
+        self.assertEqual(security_source(debian.replace("=debian", "=ubuntu"), []), "")
+        self.assertEqual(security_source("ID=debian\n", []), "")
+
     def test_no_apt(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch("shutil.which", return_value=None):
             with self.assertRaises(Unavailable):
