@@ -138,7 +138,7 @@ class Bed:
 
     def _qemu(self, folder, initrd, writers):
         level = 7 if self.verbose else 5
-        line = [*self.kind.qemu, "-accel", "tcg,thread=multi", "-smp", str(self.cpus), "-m", str(self.memory),
+        line = [*self.kind.qemu, "-smp", str(self.cpus), "-m", str(self.memory),
                 "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot",
                 "-kernel", os.path.join(folder, "kernel"), "-initrd", initrd,
                 "-append", f"console={self.kind.console} loglevel={level} panic=-1 rcupdate.rcu_cpu_stall_suppress=1 "
