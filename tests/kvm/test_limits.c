@@ -12,15 +12,6 @@
 #define IN_THE_WAY 300
 #define SLOT_PAGES (UINT64_C(1) << 31)
 
-static struct vm vm;
-
-static int teardown(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 /* Twice what KVM takes, of addresses only. */
 static int map_too_much(void)
 {
@@ -42,7 +33,7 @@ static void no_slot_is_too_large(void **state)
 	(void)state;
 	vm_open_options(&vm, (struct gpamap_options){.max_slot_size = UINT64_C(1) << 62});
 	ok(gpamap_reserve_slots(vm.map, 0, PROBE, 1));
-	ok(set_probe(&vm, 0, IN_THE_WAY, vm.page));
+	ok(set_probe(0, IN_THE_WAY, vm.page));
 	before = vm_stats(&vm);
 	assert_int_equal(map_too_much(), -EEXIST);
 	after = vm_stats(&vm);
@@ -53,7 +44,7 @@ static void no_slot_is_too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(no_slot_is_too_large, teardown),
+		cmocka_unit_test_teardown(no_slot_is_too_large, close_vm),
 	};
 
 	if (!vm_available())

@@ -248,6 +248,16 @@ static void finish(struct vcpu *v)
 
 /* --------------------------------------------------------------------------- read-only RAM --- */
 
+/* To and fro, and it ends as it began: loads read memory, stores trap. */
+static void toggle(struct vcpu *v, void (*set)(bool on))
+{
+	for (unsigned i = 0; i < TOGGLES; i++) {
+		set(i % 2);
+		vcpu_await(v, 1);
+	}
+	check(v, true, false);
+}
+
 static void readonly_ram(enum mode mode)
 {
 	struct vcpu *v;
@@ -260,11 +270,7 @@ static void readonly_ram(enum mode mode)
 	check(v, false, false);
 	set_readonly(true);
 	check(v, true, false);
-	for (unsigned i = 0; i < TOGGLES; i++) {
-		set_readonly(i % 2);
-		vcpu_await(v, 1);
-	}
-	check(v, true, false);
+	toggle(v, set_readonly);
 	finish(v);
 }
 
@@ -376,11 +382,7 @@ static void rom_device(enum mode mode)
 	check(v, true, true);
 	set_rom_mode(true);
 	check(v, true, false);
-	for (unsigned i = 0; i < TOGGLES; i++) {
-		set_rom_mode(i % 2);
-		vcpu_await(v, 1);
-	}
-	check(v, true, false);
+	toggle(v, set_rom_mode);
 	assert_int_equal(word(1), 0);
 	finish(v);
 }

@@ -5,31 +5,15 @@
  */
 #include "spaces.h"
 
-static struct vm vm;
-
-static int open_vm(void **state)
-{
-	(void)state;
-	vm_open_spaces(&vm, 0, 2);
-	return 0;
-}
-
-static int close_vm(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 /* Is there a slot? KVM refuses another one. */
 static bool taken(unsigned space, unsigned page)
 {
-	int err = set_probe(&vm, space, page, vm.page);
+	int err = set_probe(space, page, vm.page);
 
 	if (err == -EEXIST)
 		return true;
 	assert_int_equal(err, 0);
-	ok(set_probe(&vm, space, page, 0));
+	ok(set_probe(space, page, 0));
 	return false;
 }
 
@@ -53,21 +37,21 @@ static void slots_are_where_the_map_says(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	reserve_probes(&vm);
+	reserve_probes();
 	check_taken(PAGE_TEST, true, false);
 	check_taken(ELSEWHERE, false, false);
 
 	txn = vm_begin(&vm);
-	map_page(&vm, txn, 1, ELSEWHERE, spare(&vm, 1));
+	map_page(txn, 1, ELSEWHERE, spare(1));
 	vm_commit(txn, 0, NULL);
 	check_taken(ELSEWHERE, false, true);
 
 	/* It goes in one and comes in the other, and the same place is cut out of another slot in one of them. */
 	txn = vm_begin(&vm);
-	unmap_page(&vm, txn, 1, ELSEWHERE);
-	map_page(&vm, txn, 0, ELSEWHERE, spare(&vm, 1));
-	unmap_page(&vm, txn, 0, PAGE_TEST);
-	map_page(&vm, txn, 1, PAGE_TEST, spare(&vm, 2));
+	unmap_page(txn, 1, ELSEWHERE);
+	map_page(txn, 0, ELSEWHERE, spare(1));
+	unmap_page(txn, 0, PAGE_TEST);
+	map_page(txn, 1, PAGE_TEST, spare(2));
 	vm_commit(txn, GPAMAP_COMMIT_ONE_INSTANT, NULL);
 	check_taken(ELSEWHERE, true, false);
 	check_taken(PAGE_TEST, false, true);
@@ -76,13 +60,13 @@ static void slots_are_where_the_map_says(void **state)
 
 	/* Other memory in both: the same places are taken. */
 	txn = vm_begin(&vm);
-	map_page(&vm, txn, 0, ELSEWHERE, spare(&vm, 3));
-	map_page(&vm, txn, 1, PAGE_TEST, spare(&vm, 4));
+	map_page(txn, 0, ELSEWHERE, spare(3));
+	map_page(txn, 1, PAGE_TEST, spare(4));
 	vm_commit(txn, 0, NULL);
 	check_taken(ELSEWHERE, true, false);
 	check_taken(PAGE_TEST, false, true);
-	assert_ptr_equal(shown(0, ELSEWHERE), spare(&vm, 3));
-	assert_ptr_equal(shown(1, PAGE_TEST), spare(&vm, 4));
+	assert_ptr_equal(shown(0, ELSEWHERE), spare(3));
+	assert_ptr_equal(shown(1, PAGE_TEST), spare(4));
 }
 
 /* The step in one space fails in KVM, so what was done in the other is undone (P3). */
@@ -91,9 +75,9 @@ static void all_or_nothing(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	reserve_probes(&vm);
+	reserve_probes();
 	for (unsigned blocked = 0; blocked < 2; blocked++) {
-		ok(set_probe(&vm, blocked, ELSEWHERE, vm.page));
+		ok(set_probe(blocked, ELSEWHERE, vm.page));
 		for (unsigned flags = 0; flags < 2; flags++) {
 			struct gpamap_commit_options opt = {
 				.flags = flags ? GPAMAP_COMMIT_ONE_INSTANT : 0,
@@ -103,9 +87,9 @@ static void all_or_nothing(void **state)
 
 			txn = vm_begin(&vm);
 			for (unsigned space = 0; space < 2; space++) {
-				map_page(&vm, txn, space, ELSEWHERE - 2, spare(&vm, 1));
-				map_page(&vm, txn, space, ELSEWHERE, spare(&vm, 2));
-				map_page(&vm, txn, space, ELSEWHERE + 2, spare(&vm, 3));
+				map_page(txn, space, ELSEWHERE - 2, spare(1));
+				map_page(txn, space, ELSEWHERE, spare(2));
+				map_page(txn, space, ELSEWHERE + 2, spare(3));
 			}
 			assert_int_equal(gpamap_commit(txn, &opt, NULL), -EEXIST);
 			gpamap_abort(txn);
@@ -114,7 +98,7 @@ static void all_or_nothing(void **state)
 			assert_null(shown(0, ELSEWHERE));
 			assert_null(shown(1, ELSEWHERE));
 		}
-		ok(set_probe(&vm, blocked, ELSEWHERE, 0));
+		ok(set_probe(blocked, ELSEWHERE, 0));
 		check_taken(ELSEWHERE - 2, false, false);
 		check_taken(ELSEWHERE, false, false);
 		check_taken(ELSEWHERE + 2, false, false);

@@ -18,22 +18,6 @@
 
 enum { COMMITS = 200, CONTROLS = 5 };
 
-static struct vm vm;
-
-static int open_vm(void **state)
-{
-	(void)state;
-	vm_open_spaces(&vm, 0, 2);
-	return 0;
-}
-
-static int close_vm(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 /* --------------------------------------------------------------------------------- a vCPU in both --- */
 
 /* Where the processor begins in system management mode, if nobody has told it another place. */
@@ -214,9 +198,9 @@ static void alternate(unsigned flags)
 	struct gpamap_commit_report r;
 	struct gpamap_txn *txn = vm_begin(&vm);
 
-	write_number(spare(&vm, comes), g);
-	map_page(&vm, txn, comes, ELSEWHERE, spare(&vm, comes));
-	unmap_page(&vm, txn, !comes, ELSEWHERE);
+	write_number(spare(comes), g);
+	map_page(txn, comes, ELSEWHERE, spare(comes));
+	unmap_page(txn, !comes, ELSEWHERE);
 	atomic_store(&judge.begun, g);
 	vm_commit(txn, flags, &r);
 	atomic_store(&judge.done, g);
@@ -230,8 +214,8 @@ static struct vcpu *start_alternating(enum mode mode)
 
 	map_space_1();
 	txn = vm_begin(&vm);
-	write_number(spare(&vm, 1), 0);
-	map_page(&vm, txn, 1, ELSEWHERE, spare(&vm, 1));
+	write_number(spare(1), 0);
+	map_page(txn, 1, ELSEWHERE, spare(1));
 	vm_commit(txn, 0, NULL);
 	v = new_guest(mode, ELSEWHERE, ELSEWHERE, 0);
 	judge.numbered = true;
@@ -293,14 +277,14 @@ static void not_at_one_instant(void **state)
 static void change_both(unsigned flags)
 {
 	uint64_t g = atomic_load(&judge.begun) + 1;
-	uint8_t *next = spare(&vm, g % 2);
+	uint8_t *next = spare(g % 2);
 	enum gpamap_prot prot = g % 2 ? GPAMAP_RO : GPAMAP_RW;
 	struct gpamap_commit_report r;
 	struct gpamap_txn *txn = vm_begin(&vm);
 
 	write_number(next, g);
-	map_page(&vm, txn, 0, PAGE_SEEN, next);
-	map_page(&vm, txn, 1, PAGE_SEEN, next);
+	map_page(txn, 0, PAGE_SEEN, next);
+	map_page(txn, 1, PAGE_SEEN, next);
 	ok(gpamap_protect_pages(txn, 0, vm_gpa(&vm, PAGE_CODE), vm.page, prot));
 	ok(gpamap_protect_pages(txn, 1, vm_gpa(&vm, HANDLER_PAGE), vm.page, prot));
 	atomic_store(&judge.begun, g);
@@ -319,9 +303,9 @@ static void critical_in_both(unsigned flags)
 	map_space_1();
 	v = new_guest(SUPERVISOR, PAGE_SEEN, PAGE_SEEN, 0);
 	txn = vm_begin(&vm);
-	write_number(spare(&vm, 0), 0);
-	map_page(&vm, txn, 0, PAGE_SEEN, spare(&vm, 0));
-	map_page(&vm, txn, 1, PAGE_SEEN, spare(&vm, 0));
+	write_number(spare(0), 0);
+	map_page(txn, 0, PAGE_SEEN, spare(0));
+	map_page(txn, 1, PAGE_SEEN, spare(0));
 	vm_commit(txn, 0, NULL);
 	judge.numbered = true;
 	vcpu_start(v);
@@ -359,15 +343,15 @@ static void holes_without_gate(void **state)
 	unsigned times = 0;
 
 	(void)state;
-	reserve_probes(&vm);
+	reserve_probes();
 	map_space_1();
-	ok(set_probe(&vm, 1, ELSEWHERE, vm.page));
+	ok(set_probe(1, ELSEWHERE, vm.page));
 	v = new_guest(SUPERVISOR, PAGE_SEEN, ELSEWHERE, 0);
 	vcpu_start(v);
 	step("a slot made anew with no gate, until the handler meets a hole");
 	while (atomic_load(&judge.absent[1]) < CONTROLS) {
-		ok(set_probe(&vm, 1, ELSEWHERE, 0));
-		ok(set_probe(&vm, 1, ELSEWHERE, vm.page));
+		ok(set_probe(1, ELSEWHERE, 0));
+		ok(set_probe(1, ELSEWHERE, vm.page));
 		vcpu_await(v, 1);
 		times++;
 	}
@@ -406,7 +390,7 @@ static void check_dirty(struct gpamap_region *r)
 static void dirty_in_space_1(void **state)
 {
 	struct gpamap_region_desc desc = {
-		.kind = GPAMAP_RAM, .size = LOGGED * vm.page, .hva = spare(&vm, 0)};
+		.kind = GPAMAP_RAM, .size = LOGGED * vm.page, .hva = spare(0)};
 	uint64_t at = vm_gpa(&vm, ELSEWHERE), mark = vm_gpa(&vm, ELSEWHERE + MARKED);
 	struct gpamap_region *r;
 	struct gpamap_txn *txn;
@@ -420,7 +404,7 @@ static void dirty_in_space_1(void **state)
 	ok(gpamap_set_log(txn, r, true));
 	vm_commit(txn, 0, NULL);
 	v = new_guest(SUPERVISOR, PAGE_SEEN, PAGE_SEEN, mark);
-	judge.handled = (const uint32_t *)spare(&vm, MARKED);
+	judge.handled = (const uint32_t *)spare(MARKED);
 	handle_some(v);
 	check_dirty(r);
 
