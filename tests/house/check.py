@@ -12,7 +12,7 @@ RULES = {
     "comments": [rules.check_comments, rules.check_licence],
     "format": [rules.check_format],
     "exports": [rules.check_exports],
-    "calls": [lambda root, archive: rules.check_calls(archive)],
+    "calls": [lambda root, *archives: rules.check_calls(*archives)],
 }
 
 

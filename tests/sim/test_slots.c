@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The simulated VM's slot ioctls: the table of errnos row by row, and what becomes of dirty bits. */
-#include "test_sim.h"
+#include "guest.h"
 
 #define LOG GPAMAP_SIM_LOG_DIRTY
 #define RO GPAMAP_SIM_READONLY

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The simulated VM's fault plan: which call fails, that it changes nothing, the counts, and stretches. */
-#include "test_sim.h"
+#include "guest.h"
 
 #include <pthread.h>
 

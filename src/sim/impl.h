@@ -17,8 +17,8 @@
  *      that takes a log away has waited, all bits are in it.
  *  S5  A vCPU is inside a section only within an access; never when it calls the guest or returns.
  */
-#ifndef GM_BACKEND_SIM_H
-#define GM_BACKEND_SIM_H
+#ifndef GM_SIM_IMPL_H
+#define GM_SIM_IMPL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -157,8 +157,10 @@ static inline bool sim_interrupted(struct gpamap_sim_vcpu *v)
 	return atomic_load_explicit(byte, memory_order_acquire) != 0;
 }
 
-/* sim_table.c; but for find, under the slot lock. */
+/* table.c; but for find, under the slot lock. */
 
+/* Free a slot, and its log; NULL is fine. */
+void sim_slot_free(struct sim_slot *slot);
 /* The slot that holds @gpa; NULL: none. */
 struct sim_slot *sim_table_find(const struct sim_table *t, uint64_t gpa);
 /* Does a slot other than @but overlap @size (not 0) bytes from @gpa on? */
@@ -173,18 +175,13 @@ void sim_table_put(struct sim_space *space, struct sim_table *t);
  * section. */
 void sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t);
 
-/* sim_slots.c */
-
-/* Free a slot, and its log. */
-void sim_slot_free(struct sim_slot *slot);
-
-/* sim_access.c */
+/* access.c */
 
 /* Bring the answer to the last exit in. True: that was all of it, the step is to be repeated. False: kvm_run
  * holds the next exit of the same access. pre: pending.kind is not SIM_NOTHING. */
 bool sim_complete(struct gpamap_sim_vcpu *v);
 
-/* sim_faults.c */
+/* faults.c */
 
 int sim_faults_init(struct gpamap_sim *sim);
 void sim_faults_destroy(struct gpamap_sim *sim);

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 #include "base/alloc.h"
 
 static int read_options(struct gpamap_sim *sim, const struct gpamap_sim_options *opt)

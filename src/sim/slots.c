@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 #include "base/alloc.h"
 
 #define MAX_PAGES ((UINT64_C(1) << 31) - 1)
@@ -31,13 +31,6 @@ struct change {
 	struct sim_slot *old;
 	int fault; /* a move: fail with it half way */
 };
-
-void sim_slot_free(struct sim_slot *slot)
-{
-	if (slot)
-		gm_free(&gm_alloc_default, slot->dirty);
-	gm_free(&gm_alloc_default, slot);
-}
 
 static uint64_t dirty_words(const struct gpamap_sim *sim, uint64_t size)
 {

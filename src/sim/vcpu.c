@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 
 _Static_assert(sizeof(struct kvm_run) <= 4096, "kvm_run is more than a page");
 
