@@ -12,6 +12,7 @@ RULES = {
     "comments": [rules.check_comments, rules.check_licence],
     "format": [rules.check_format],
     "exports": [rules.check_exports],
+    "circles": [lambda root, *places: rules.check_circles(*places)],
     "calls": [lambda root, *archives: rules.check_calls(*archives)],
 }
 

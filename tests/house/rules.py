@@ -307,6 +307,41 @@ def check_exports(root, *libraries):
             yield f"{base}: {symbol} is under the wrong node, {exported[symbol]}"
 
 
+def calls_between(places):
+    """{object: {object that it calls}} of all objects in archives, or in folders of objects."""
+    home, uses = {}, {}
+    for place in places:
+        members = [os.path.join(place, name) for name in sorted(os.listdir(place)) if name.endswith(".o")] \
+            if os.path.isdir(place) else [place]
+        for line in nm("-A", *members).splitlines():
+            where, _, rest = line.rpartition(":")
+            where = os.path.basename(where.rpartition(":")[2] or where)
+            kind, symbol = rest.split()[-2:]
+            uses.setdefault(where, set())
+            if kind in "TDBRVWC":
+                home[symbol] = where
+            elif kind == "U":
+                uses[where].add(symbol)
+    return {where: {home[symbol] for symbol in symbols if home.get(symbol, where) != where}
+            for where, symbols in uses.items()}
+
+
+def check_circles(*places):
+    """No two files call each other, be it through others: then a name is in the wrong file, or they are one."""
+    calls = calls_between(places)
+    if not calls:
+        yield f"{places}: no objects were found"
+    reach = {where: set(others) for where, others in calls.items()}
+    for via in reach:
+        for where in reach:
+            if via in reach[where]:
+                reach[where] |= reach[via]
+    for where in sorted(reach):
+        circle = sorted(other for other in reach[where] if where in reach[other])
+        if where in circle and where == circle[0]:
+            yield "a circle of calls: " + ", ".join(circle)
+
+
 def object_layer(member):
     """The layer of an object of the library, by the name that the build gives it: base_tree.c.o"""
     name = os.path.basename(member)

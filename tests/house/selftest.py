@@ -144,6 +144,22 @@ class HouseTest(unittest.TestCase):
         os.replace(self.compile("node.c", good + seam, "-shared", "-fPIC", "-nostdlib"), library)
         self.assertEqual(len(list(rules.check_exports(self.root, library))), len(rules.PRIVATE))
 
+    def objects(self, **texts):
+        """A folder with an object of each text."""
+        folder = os.path.join(self.root, "objects")
+        os.makedirs(folder, exist_ok=True)
+        for name, text in texts.items():
+            os.replace(self.compile(name + ".c", text, "-c"), os.path.join(folder, name + ".c.o"))
+            os.unlink(os.path.join(self.root, name + ".c"))
+        return folder
+
+    def test_circles(self):
+        text = "int %s(void);int %s(void){return %s();}\n"
+        down = {"a": text % ("b", "a", "b"), "b": text % ("c", "b", "c"), "c": "int c(void){return 1;}\n"}
+        self.assertEqual(list(rules.check_circles(self.objects(**down))), [])
+        folder = self.objects(c=text % ("a", "c", "a"))
+        self.assertEqual(list(rules.check_circles(folder)), ["a circle of calls: a.c.o, b.c.o, c.c.o"])
+
     def test_calls(self):
         def archive(base, plan):
             objects = []
