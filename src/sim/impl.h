@@ -75,7 +75,9 @@ struct gpamap_sim {
 	unsigned flags;
 	unsigned nr_spaces;
 	uint32_t nr_slots;
-	uint64_t last_gpa; /* the greatest one */
+	uint64_t last_gpa;    /* the greatest one */
+	uint64_t hidden_gpa;  /* KVM's own */
+	uint64_t hidden_size; /* 0: none */
 	struct sim_space space[SIM_MAX_SPACES];
 
 	pthread_mutex_t slot_lock;     /* changes of slots, dirty logs, the list of vCPUs */
@@ -85,6 +87,8 @@ struct gpamap_sim {
 	struct sim_rule rule[SIM_NR_CALLS];
 	uint64_t calls[SIM_NR_CALLS];
 	_Atomic(unsigned) stretch[SIM_NR_STEPS]; /* in us */
+	_Atomic(uint64_t) traces;
+	_Atomic(uint64_t) traces_running; /* those of them during which a vCPU ran */
 };
 
 /* What the last exit left to be completed by the next run. */
@@ -122,6 +126,7 @@ struct gpamap_sim_vcpu {
 	void *opaque;
 	unsigned id;
 	bool emulated;
+	_Atomic(bool) running;	      /* it is in run */
 	struct gpamap_sim_vcpu *next; /* under slot_lock */
 	struct sim_pending pending;
 };

@@ -95,6 +95,13 @@ static bool tell_modify(struct change *c)
 	return true;
 }
 
+/* Does it overlap a slot of KVM's own? */
+static bool overlaps_hidden(const struct gpamap_sim *sim, const struct gpamap_sim_slot *req)
+{
+	return sim->hidden_size && req->gpa < sim->hidden_gpa + sim->hidden_size &&
+	       sim->hidden_gpa < req->gpa + req->size;
+}
+
 /* Tell the kind of a change by the slot that has the id now. */
 static int tell(struct gpamap_sim *sim, struct change *c)
 {
@@ -113,7 +120,8 @@ static int tell(struct gpamap_sim *sim, struct change *c)
 	else if (!tell_modify(c))
 		return -EINVAL;
 	if ((c->kind == GPAMAP_SIM_CREATE || c->kind == GPAMAP_SIM_MOVE) &&
-	    sim_table_overlaps(atomic_load(&c->space->table), req->gpa, req->size, c->old))
+	    (overlaps_hidden(sim, req) ||
+	     sim_table_overlaps(atomic_load(&c->space->table), req->gpa, req->size, c->old)))
 		return -EEXIST;
 	return 0;
 }
@@ -133,7 +141,7 @@ static int check_guest_memfd(struct gpamap_sim *sim, const struct gpamap_sim_slo
 
 			if (s->flags & GPAMAP_SIM_GUEST_MEMFD && s->gmem_fd == req->guest_memfd &&
 			    s->gmem_offset < end && first < s->gmem_offset + s->size)
-				return -EINVAL;
+				return sim->flags & GPAMAP_SIM_GMEM_EEXIST ? -EEXIST : -EINVAL;
 		}
 	}
 	return 0;
@@ -161,7 +169,7 @@ static struct sim_slot *make_slot(struct gpamap_sim *sim, const struct change *c
 	s->gmem_fd = req->guest_memfd;
 	s->id = req->slot;
 	s->flags = req->flags;
-	if (!(s->flags & GPAMAP_SIM_LOG_DIRTY))
+	if (!(s->flags & GPAMAP_SIM_LOG_DIRTY) || sim->flags & GPAMAP_SIM_DIRTY_RING)
 		return s;
 	if (c->old && c->old->dirty)
 		s->dirty = c->old->dirty;
@@ -239,6 +247,28 @@ static struct sim_slot *invalid_copy(const struct sim_slot *s)
 	return copy;
 }
 
+static bool is_running(const struct gpamap_sim *sim)
+{
+	for (const struct gpamap_sim_vcpu *v = sim->vcpus; v; v = v->next) {
+		if (atomic_load(&v->running))
+			return true;
+	}
+	return false;
+}
+
+/* @running: vCPUs ran when the slot became INVALID. */
+static void note_trace(struct gpamap_sim *sim, bool running)
+{
+	atomic_fetch_add(&sim->traces, 1);
+	if (running || is_running(sim))
+		atomic_fetch_add(&sim->traces_running, 1);
+}
+
+uint64_t gpamap_sim_traces(struct gpamap_sim *sim, bool running)
+{
+	return atomic_load(running ? &sim->traces_running : &sim->traces);
+}
+
 /* Two swaps: the old slot, its INVALID copy, and @next (NULL: nothing). With @fault the second swap goes
  * back to the old slot, and @fault is returned. */
 static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim_slot *next,
@@ -249,11 +279,13 @@ static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim
 	struct sim_table *during = invalid ? sim_table_edit(c->space, c->old, invalid) : NULL;
 	struct sim_table *after = sim_table_edit(c->space, c->old, next);
 	struct sim_table *unused = after;
+	bool running;
 
 	if (!during || !after) {
 		fault = -ENOMEM;
 		goto out;
 	}
+	running = is_running(sim);
 	sim_publish(sim, c->space, during);
 	sim_step(sim, GPAMAP_SIM_WHILE_INVALID);
 	if (!fault) {
@@ -261,6 +293,8 @@ static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim
 		unused = before;
 	}
 	sim_publish(sim, c->space, fault ? before : after);
+	if (fault)
+		note_trace(sim, running);
 out:
 	sim_table_put(c->space, unused);
 	sim_table_put(c->space, during);
@@ -342,6 +376,8 @@ static int get_dirty_log(struct gpamap_sim *sim, uint32_t id, unsigned char *bit
 
 	if (r)
 		return r;
+	if (sim->flags & GPAMAP_SIM_DIRTY_RING)
+		return -ENXIO;
 	if (!known_slot(sim, id))
 		return -EINVAL;
 	s = sim->space[id >> 16].by_id[id & 0xffff];
