@@ -11,7 +11,11 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "map/region.h"
+#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/map.h"
+#include "map/plain.h"
+#include "map/view.h"
 #include "plan/plan.h"
 
 /* The logarithm grows by 1.5 and by 4.5, and what falls out of the caches adds to it; the linear cost would

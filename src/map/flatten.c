@@ -16,7 +16,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/label.h"
 
 /* A child of the container that is being rendered. */
 struct child {
@@ -228,17 +229,17 @@ static int render(struct render *c, struct gpamap_region *r, struct gm_range loc
 static int render_plain(struct render *c, const struct gm_space *sp, struct gm_range window)
 {
 	gm_tree_for_each (node, sp->ranges.root, window) {
-		const struct gm_seg *piece = gm_seg_of(node);
-		struct gpamap_region *r = piece->region;
+		const struct gm_seg *mapping = gm_seg_of(node);
+		struct gpamap_region *r = mapping->region;
 		struct gm_range seen = window;
 		struct gm_seg s;
 		int err;
 
 		gm_range_intersect(node->range, window, &seen);
-		s = memory_at(r, piece->offset + (seen.first - node->range.first),
+		s = memory_at(r, mapping->offset + (seen.first - node->range.first),
 			      r->unmergeable ? r->serial : 0);
-		s.kind = piece->kind;
-		s.flags |= piece->flags;
+		s.kind = mapping->kind;
+		s.flags |= mapping->flags;
 		if (r->now.readonly)
 			s.flags |= GM_SEG_READONLY;
 		err = fill(c, seen, &s);

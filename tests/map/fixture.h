@@ -14,7 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/map.h"
+#include "map/plain.h"
 #include "map/region.h"
+#include "map/view.h"
 
 #define PAGE UINT64_C(0x1000)
 #define SPACES 2
@@ -235,7 +240,7 @@ static inline const char *view_text(struct env *e, const struct gm_node *tree)
 	return e->text;
 }
 
-/* What the windows give, and what all gives, is @want. (R3) The edits stay open. */
+/* What the windows give, and what all gives, is @want. (RG3) The edits stay open. */
 static inline void expect(struct env *e, unsigned space, const char *want)
 {
 	struct gm_tree all;

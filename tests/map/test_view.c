@@ -8,8 +8,9 @@
 #include <cmocka.h>
 
 #include "../base/counting.h"
-#include "map/region.h"
+#include "map/map.h"
 #include "map/view.h"
+#include "map/windows.h"
 
 #define PAGE UINT64_C(4096)
 #define NR_PAGES 48
