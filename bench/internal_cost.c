@@ -106,7 +106,7 @@ static void commit(struct rig *r, double *flattened, double *planned)
 
 	gm_plan_init(&plan, &gm_alloc_default);
 	gm_windows_normalise(w);
-	check(gm_flatten(&r->map, 0, w, &r->view, NULL), "flatten");
+	check(gm_flatten(&r->map, 0, w, &r->view, NULL, NULL), "flatten");
 	*flattened = now_us();
 	root = r->view.root;
 	check(gm_plan_make(&plan, &in, NULL), "plan");

@@ -239,7 +239,8 @@ int gm_edit_move(struct gm_map *m, struct gpamap_region *child, uint64_t offset,
 
 	if (err)
 		return err;
-	err = replace(m, parent, offset, child, child->now.priority, msg);
+	if (offset != child->now.offset)
+		err = replace(m, parent, offset, child, child->now.priority, msg);
 	gm_region_unref(parent);
 	return err;
 }

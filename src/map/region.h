@@ -57,9 +57,9 @@ struct gm_region_state {
 
 /* What a run of gm_flatten() notes of a region. Nobody else looks at it. (FL1) */
 struct gm_flat_note {
-	uint64_t run; /* whose note it is; of another run: it means nothing */
-	bool has_blank;
-	struct gm_range blank; /* offsets at which the region shows nothing */
+	uint64_t run;		    /* whose note it is; of another run: it means nothing */
+	struct gm_windows blanks;   /* offsets at which the region shows nothing; normalised */
+	struct gpamap_region *next; /* of those that have blanks */
 };
 
 struct gpamap_region {

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@
 
 struct counting {
 	size_t live;
+	size_t bytes; /* that are live */
+	size_t peak;  /* the most bytes at a time */
 	size_t calls;
 	size_t fail_at; /* this call returns NULL; 0: none */
 	bool for_good;	/* and so do all that follow */
@@ -42,6 +45,9 @@ static inline void *counting_alloc(void *opaque, size_t size)
 	p = malloc(size);
 	assert_non_null(p);
 	c->live++;
+	c->bytes += malloc_usable_size(p);
+	if (c->peak < c->bytes)
+		c->peak = c->bytes;
 	return p;
 }
 
@@ -49,8 +55,10 @@ static inline void counting_free(void *opaque, void *ptr)
 {
 	struct counting *c = opaque;
 
-	if (ptr)
+	if (ptr) {
 		c->live--;
+		c->bytes -= malloc_usable_size(ptr);
+	}
 	free(ptr);
 }
 
@@ -60,6 +68,7 @@ struct env {
 	struct gm_map map;
 	struct gm_tree view[SPACES];
 	struct gm_msg msg;
+	const struct gm_flatten_limits *limits; /* NULL: the usual ones */
 	char text[8192];
 };
 
@@ -148,7 +157,7 @@ static inline void ok(struct env *e, int err)
 static inline int flatten(struct env *e, unsigned space, const struct gm_windows *w,
 			  struct gm_tree *view)
 {
-	return gm_flatten(&e->map, space, w, view, &e->msg);
+	return gm_flatten(&e->map, space, w, view, e->limits, &e->msg);
 }
 
 static inline int flatten_windows(struct env *e, unsigned space)

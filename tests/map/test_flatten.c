@@ -64,6 +64,9 @@ static void among_equals_the_newest_is_seen(void **state)
 	expect(e, 0, "0-1fff b+0 RAM");
 	ok(e, gm_edit_priority(&e->map, a, 0, &e->msg));
 	expect(e, 0, "0-1fff a+0 RAM");
+	/* To where it is: it gets no newer. */
+	ok(e, gm_edit_move(&e->map, b, 0, &e->msg));
+	expect(e, 0, "0-1fff a+0 RAM");
 	ok(e, gm_edit_move(&e->map, b, 0x1000, &e->msg));
 	expect(e, 0, "0-fff a+0 RAM | 1000-2fff b+0 RAM");
 	/* Another size is no other age. */
