@@ -9,8 +9,9 @@
  *   segment  a part of a flat view (view.h)
  *   mapping  what the plain verbs put into an address space (plain.h)
  *
- * Each header is about one thing, and may use those before it: windows, region, label, check, view, mark, map, then
- * edit, plain and flatten, which don't know each other.
+ * Files of this folder call each other in one direction: windows, label, check, region, view, mark, map, and above
+ * these place and state (edit.h), plain, and flatten, which don't know each other. What a file offers is in the header of
+ * its name.
  *
  * The state of a region that a transaction may change is in `now`. The first edit of a region in a
  * transaction keeps `now` in `was`, so abort is a copy back, and commit forgets `was`.

@@ -276,6 +276,25 @@ static void few_of_many(void **state)
 	assert_int_equal(e->view[0].count, N);
 }
 
+/* None of them grows together with the next. */
+static void many_single_pages(void **state)
+{
+	enum { N = 300000 };
+	struct env *e = *state;
+	struct asked a;
+
+	count_from_here(e, &a);
+	for (uint64_t i = 0; i < N; i++)
+		ok(e, gm_ranges_map(&e->map, 0, i * 2 * PAGE, PAGE,
+				    (void *)(uintptr_t)(i * 2 * PAGE + PAGE), GPAMAP_RW, &e->msg));
+	assert_int_equal(e->map.spaces[0].windows.n, N);
+	commit(e);
+	assert_int_equal(e->view[0].count, N);
+	e->limits = NULL;
+	assert_true(a.n <= 3 * N / WORK_PER_QUESTION);
+	assert_true(e->mem.peak - e->mem.bytes < 200 * MIB);
+}
+
 /* What is toggled is marked again each time, and takes no memory. */
 static void toggles_take_no_memory(void **state)
 {
@@ -426,15 +445,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(towers_on_the_spot),
-		TEST(towers_of_nothing),
-		TEST(towers_of_pages_are_refused),
-		TEST(towers_behind_something),
-		TEST(stacked_containers),
-		TEST(few_of_many),
-		TEST(toggles_take_no_memory),
-		TEST(flattening_gives_up),
-		cmocka_unit_test(flattening_needs_no_lock),
+		TEST(towers_on_the_spot),	   TEST(towers_of_nothing),
+		TEST(towers_of_pages_are_refused), TEST(towers_behind_something),
+		TEST(stacked_containers),	   TEST(few_of_many),
+		TEST(many_single_pages),	   TEST(toggles_take_no_memory),
+		TEST(flattening_gives_up),	   cmocka_unit_test(flattening_needs_no_lock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
