@@ -385,20 +385,6 @@ const struct gm_node *gm_tree_find(const struct gm_node *root, uint64_t first, u
 	return n;
 }
 
-const struct gm_node *gm_tree_before(const struct gm_node *root, uint64_t point)
-{
-	const struct gm_node *n = root, *best = NULL;
-
-	while (n) {
-		bool in_order = n->range.first <= point;
-
-		if (in_order)
-			best = n;
-		n = n->kid[in_order];
-	}
-	return best;
-}
-
 /* Does something in the subtree @n reach up to @point? */
 static bool reaches(const struct gm_node *n, uint64_t point)
 {

@@ -106,8 +106,6 @@ const struct gm_node *gm_tree_first(const struct gm_node *root, struct gm_range 
 /* The next one after @after, which needs not be in the tree any more. */
 const struct gm_node *gm_tree_next(const struct gm_node *root, struct gm_range r,
 				   uint64_t after_first, uint64_t after_tag);
-/* The last entry, in the same order, that begins at or before @point; NULL if there's none. */
-const struct gm_node *gm_tree_before(const struct gm_node *root, uint64_t point);
 /* The entry (@first, @tag); NULL if there's none. */
 const struct gm_node *gm_tree_find(const struct gm_node *root, uint64_t first, uint64_t tag);
 

@@ -373,43 +373,17 @@ static int render_alias(struct render *c, struct gpamap_region *r, struct gm_ran
 	return err ? err : note_blanks(c, r->target, local, gpa);
 }
 
-/* Let the @local range, whose first byte stands at *@gpa, begin and end with the first and last gap in it. False: there
- * is none. */
-static bool trim(const struct render *c, struct gm_range *local, uint64_t *gpa)
-{
-	struct gm_range covered = {*gpa, *gpa + (local->last - local->first)}, left = covered;
-	const struct gm_node *first = gm_tree_first(c->gaps.root, covered);
-	const struct gm_node *last = gm_tree_before(c->gaps.root, covered.last);
-
-	if (!first)
-		return false;
-	gm_range_intersect((struct gm_range){first->range.first, last->range.last}, covered, &left);
-	local->first += left.first - covered.first;
-	local->last -= covered.last - left.last;
-	*gpa = left.first;
-	return true;
-}
-
-static int render_inside(struct render *c, struct gpamap_region *r, struct gm_range local,
-			 uint64_t gpa, const struct render_way *way)
-{
-	struct gm_range covered = {gpa, gpa + (local.last - local.first)};
-
-	if (r->kind == GPAMAP_CONTAINER)
-		return render_container(c, r, local, gpa, way);
-	if (r->kind == GPAMAP_ALIAS)
-		return render_alias(c, r, local, gpa, way);
-	return render_terminal(c, r, covered, local.first, way);
-}
-
 /* Render the @local range of @r, whose first byte stands at @gpa. */
 static int render(struct render *c, struct gpamap_region *r, struct gm_range local, uint64_t gpa,
 		  struct render_way way)
 {
+	struct gm_range covered;
+
 	/* It begins where @local does: all that is left out is at the end. */
 	if (!r->now.enabled || !gm_range_intersect(local, gm_all_of(r->now.size), &local))
 		return 0;
-	if (!trim(c, &local, &gpa) || is_blank(c, r, local, gpa))
+	covered = (struct gm_range){gpa, gpa + (local.last - local.first)};
+	if (!gm_tree_first(c->gaps.root, covered) || is_blank(c, r, local, gpa))
 		return 0;
 	if (way.depth > GM_DEPTH_MAX)
 		return gm_fail(c->msg, -E2BIG,
@@ -419,7 +393,11 @@ static int render(struct render *c, struct gpamap_region *r, struct gm_range loc
 	way.readonly = way.readonly || r->now.readonly;
 	if (!way.group && r->unmergeable)
 		way.group = r->serial;
-	return render_inside(c, r, local, gpa, &way);
+	if (r->kind == GPAMAP_CONTAINER)
+		return render_container(c, r, local, gpa, &way);
+	if (r->kind == GPAMAP_ALIAS)
+		return render_alias(c, r, local, gpa, &way);
+	return render_terminal(c, r, covered, local.first, &way);
 }
 
 /* ------------------------------------------------------------------------------ windows --- */

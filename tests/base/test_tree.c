@@ -2,19 +2,6 @@
 /* The tree against a sorted array, at every step. */
 #include "tree_oracle.h"
 
-/* The last entry that begins at or before @point. */
-static void check_before(const struct gm_node *root, const struct oracle *o, uint64_t point)
-{
-	const struct gm_node *n = gm_tree_before(root, point);
-	size_t end = 0;
-
-	while (end < o->n && o->e[end].range.first <= point)
-		end++;
-	assert_int_equal(n != NULL, end != 0);
-	if (n)
-		assert_is(n, &o->e[end - 1]);
-}
-
 static void queries(const struct gm_node *root, const struct oracle *o, uint64_t space)
 {
 	for (int i = 0; i < 4; i++) {
@@ -23,7 +10,6 @@ static void queries(const struct gm_node *root, const struct oracle *o, uint64_t
 		const struct gm_node *n = gm_tree_find(root, e.range.first, e.tag);
 
 		check_overlaps(root, o, e.range);
-		check_before(root, o, e.range.last);
 		assert_int_equal(n != NULL, oracle_has(o, at, e.range.first, e.tag));
 		if (n)
 			assert_is(n, &o->e[at]);
