@@ -11,7 +11,11 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "map/region.h"
+#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/map.h"
+#include "map/plain.h"
+#include "map/view.h"
 #include "plan/plan.h"
 
 /* The logarithm grows by 1.5 and by 4.5, and what falls out of the caches adds to it; the linear cost would
@@ -102,7 +106,7 @@ static void commit(struct rig *r, double *flattened, double *planned)
 
 	gm_plan_init(&plan, &gm_alloc_default);
 	gm_windows_normalise(w);
-	check(gm_flatten(&r->map, 0, w, &r->view, NULL), "flatten");
+	check(gm_flatten(&r->map, 0, w, &r->view, NULL, NULL), "flatten");
 	*flattened = now_us();
 	root = r->view.root;
 	check(gm_plan_make(&plan, &in, NULL), "plan");

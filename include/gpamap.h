@@ -162,7 +162,9 @@ enum gpamap_kind {
 };
 
 enum {
-	/* Writes trap. On a container or an alias it holds for all below. */
+	/* Writes trap. On a container or an alias it holds for all below. What traps goes to a device's callbacks if
+	 * there are any: those of a ROM device get the writes below something read-only as well, as they get all
+	 * writes to it. An MMIO region is not concerned. */
 	GPAMAP_READONLY = 1u << 0,
 	/* Never share a slot with what stands beside it, even where both could be one. */
 	GPAMAP_UNMERGEABLE = 1u << 1,
@@ -246,6 +248,17 @@ int gpamap_begin(struct gpamap *map, struct gpamap_txn **ret);
  * Edits. Each takes effect in the transaction only, and either succeeds or changes nothing; the message of
  * a refusal is gpamap_message(). All may return -ENOMEM, -EXDEV for a region of another map, and -EDEADLK, with no
  * message, in a listener's callback.
+ *
+ * Cost. An edit of a region finds out where it shows. With n regions that it lies in or that show it, directly or by
+ * others, the aliases of all these included, it passes each once: O(n), times the logarithm of what a container holds,
+ * and as much memory until it returns; besides O(1) for each of the region's plain mappings. Where it shows in more than
+ * 4096 + 64 n places, some of them are no longer kept apart, and what lies between is worked out again, too. What edits
+ * are remembered by until the transaction ends grows with the number of edits, by O(log n) each.
+ *
+ * A commit or preview works out the map where it may differ. A region that shows in several places is looked at for
+ * each. With n regions there, 131072 + 64 n looks are allowed, and 64 regions from the root down: else -E2BIG, in words.
+ * That is only met by aliases of what has aliases in it, and so on for many levels. What is hidden, and aliases that
+ * find nothing, don't count again.
  */
 
 /* Put @child at @offset in the container @parent. Where children overlap, the higher @priority is
@@ -256,19 +269,21 @@ int gpamap_add(struct gpamap_txn *txn, struct gpamap_region *parent, uint64_t of
 	       struct gpamap_region *child, int priority);
 /* Take @child out of its container. -ENOENT: it is in none. */
 int gpamap_remove(struct gpamap_txn *txn, struct gpamap_region *child);
-/* Give @child another offset in its container, with the priority it has. -ENOENT: it is in none. -EOVERFLOW,
- * -EINVAL: as in gpamap_add(). */
+/* Give @child another offset in its container, with the priority it has; among equals it becomes the newest. The
+ * offset that it has already changes nothing. -ENOENT: it is in none. -EOVERFLOW, -EINVAL: as in gpamap_add(). */
 int gpamap_move(struct gpamap_txn *txn, struct gpamap_region *child, uint64_t offset);
-/* Another priority; among equals it becomes the newest. -ENOENT: it is in no container. */
+/* Another priority, or the same; among equals it becomes the newest. -ENOENT: it is in no container. */
 int gpamap_set_priority(struct gpamap_txn *txn, struct gpamap_region *child, int priority);
-/* A disabled region, and all below it, is not there. Regions are enabled when made. */
+/* A disabled region, and all below it, is not there. Regions are enabled when made. It is about the tree: windows of
+ * the region that gpamap_map_region() has made stay. */
 int gpamap_set_enabled(struct gpamap_txn *txn, struct gpamap_region *region, bool enabled);
-/* GPAMAP_READONLY on or off. With nested paging on x86 no page tables of the guest may be in it: doc/kernels.md, K45.
+/* GPAMAP_READONLY on or off; also for windows that gpamap_map_region() has made. With nested paging on x86 no page tables of the guest may be in it: doc/kernels.md, K45.
  * -EPERM: a guest_memfd region. */
 int gpamap_set_readonly(struct gpamap_txn *txn, struct gpamap_region *region, bool readonly);
 /* Another size. -EPERM: not resizable. -ERANGE: 0 or beyond max_size. -EOVERFLOW, -EINVAL. */
 int gpamap_resize(struct gpamap_txn *txn, struct gpamap_region *region, uint64_t size);
-/* Other memory behind a RAM or ROM device region. Copying the content is the caller's job, and so is
+/* Other memory behind a RAM or ROM device region, and so behind all windows that gpamap_map_region() has made of it.
+ * Copying the content is the caller's job, and so is
  * keeping the old memory until the commit has returned and no accessor runs. -ENOTSUP: other kinds, and
  * guest_memfd. -EINVAL: NULL, or misaligned. -EOVERFLOW: it would reach beyond 2^64. */
 int gpamap_reback(struct gpamap_txn *txn, struct gpamap_region *region, void *hva);
@@ -289,7 +304,8 @@ enum gpamap_prot {
 
 /*
  * The plain way: map, unmap and protect by GPA, the newest wins. These mappings lie above the tree of the
- * address space; where there are none, the tree is seen. Cost: O(log mappings) for each mapping touched.
+ * address space; where there are none, the tree is seen. Cost: O(log mappings) time and memory for each mapping in the
+ * range, and for the two beside it; the memory is held until the transaction ends.
  * @gpa, @size, @hva and @offset are multiples of the page size (-EINVAL), @size not 0, and nothing may wrap
  * (-EOVERFLOW). -EINVAL also: @hva is NULL, or there is no such @prot. -ENXIO: no such space. -EPERM: GPAMAP_RO on
  * guest_memfd.
@@ -300,7 +316,8 @@ enum gpamap_prot {
 int gpamap_map_pages(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size, void *hva,
 		     enum gpamap_prot prot);
 /* Map a window of a RAM region, which need not be in the tree. -ENOTSUP: another kind.
- * -ERANGE: not within it. A later resize of the region does not change the mapping. */
+ * -ERANGE: not within it. Later edits of what the region is (its memory, read-only, log) reach the mapping; its size, its
+ * place, and whether it is enabled don't. */
 int gpamap_map_region(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size,
 		      struct gpamap_region *ram, uint64_t offset, enum gpamap_prot prot);
 /* Forget what is mapped in a range; nothing there is no error. */

@@ -33,7 +33,12 @@
 
 #include "backend/backend.h"
 #include "gpamap.h"
+#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/map.h"
+#include "map/plain.h"
 #include "map/region.h"
+#include "map/view.h"
 #include "ops/listener.h"
 #include "ops/vcpu.h"
 #include "plan/plan.h"

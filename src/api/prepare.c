@@ -43,7 +43,7 @@ static int flatten(struct gm_commit *c)
 		m->windows[i] = *w;
 		if (w->n) {
 			c->nothing_to_do = false;
-			err = gm_flatten(&m->map, i, w, &m->views[i], c->msg);
+			err = gm_flatten(&m->map, i, w, &m->views[i], NULL, c->msg);
 		}
 		m->next_roots[i] = m->views[i].root;
 	}

@@ -2,24 +2,49 @@
 /*
  * From regions to the flat view: what stands in the windows is worked out anew, front to back.
  *
- * A window begins as one gap. Whatever is rendered fills those parts of it that are still gaps: first the
+ * The windows begin as gaps. Whatever is rendered fills those parts of it that are still gaps: first the
  * plain mappings, then the tree, in each container the children of higher priority first. So nothing is ever
- * painted over, and what is hidden entirely costs one look-up, however much lies below it.
+ * painted over, and what is hidden entirely costs one look-up, however much lies below it. All windows of an address
+ * space are filled in one walk: n containers that lie on each other and show a page each cost n looks, not n for each
+ * window.
  *
- * Cost of a window: a region fills the gaps that it finds, and leaves two more at most. So with n regions and
- * mappings in the window there are O(n) gaps and segments in all, each O(log) to find, and the sorting is
- * O(n log n).
+ * What costs is looks at regions, O(log n) each with what is filled for it; a container also sorts those of its
+ * children that are seen. A child is looked at if it overlaps a gap, or lies between two gaps that other children are
+ * tried for; then it counts at most once for each gap and once for each child. So without aliases the number of looks
+ * is O(regions in the windows). An alias lets what is below it be looked at once more. So there may be as many looks
+ * as there are ways from the root to a region, which can be 2^n:
+ *  - Where the target of an alias has shown nothing is noted, and it is not looked into again for that (FL2). So a graph
+ *    of containers and aliases with nothing in it costs as much as one with a single way to each region, and so do
+ *    aliases that lie on each other and show the same.
+ *  - Else each way puts something into the view, or is an odd mixture of both: there the run is refused after too many
+ *    looks (-E2BIG). The limit grows with the regions that the run finds. So it is far away for maps whose regions show
+ *    at some places each, and for those with ways without number it is reached at once.
  *
  * All positions are pairs of a range in a region and the GPA of its first byte. So nothing wraps, wherever
  * aliases would put the region's offset 0.
+ *
+ * Invariants:
+ *  FL1  A run reads what edits of the open transaction write, and what never changes; it writes its own notes (`flat`,
+ *       `runs`) and the view. It does not read what gm_region_new(), gm_region_unref() and gm_map_reap() write for other
+ *       threads: parents, lists of aliases, serial numbers to come, the dead. All regions that it meets are alive by
+ *       references of nodes. So it needs no lock but that no second run and no edit goes on.
+ *  FL2  At the offsets in a region's `flat.blanks`, if they are of this run, it shows nothing: it was rendered there,
+ *       and left a gap. What is rendered for a gap fills it, and the regions don't change meanwhile.
  */
 #include <errno.h>
 #include <stdlib.h>
 
-#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/label.h"
+
+/* How many pieces of work there are between two questions whether to give up: some microseconds. */
+#define WORK_PER_QUESTION 64
+
+/* With more gaps than this in a range, blanks are not looked for, and not noted. */
+#define BLANKS_MOST 64
 
 /* A child of the container that is being rendered. */
-struct child {
+struct seen_child {
 	struct gpamap_region *region;
 	struct gm_range range; /* in the container */
 	int priority;
@@ -28,23 +53,142 @@ struct child {
 
 struct render {
 	struct gm_map *map;
+	unsigned space;
 	struct gm_tree *view;
-	struct gm_tree gaps; /* of the window; without data */
+	struct gm_tree gaps; /* of the windows; without data */
 	/* A stack: the children of each container on the way, in the order of rendering. */
-	struct child *children;
+	struct seen_child *children;
 	size_t nr_children;
 	size_t room;
+	uint64_t looks;
+	uint64_t most_looks;
+	struct gpamap_region *noted; /* those with blanks */
+	unsigned work;		     /* done */
+	const struct gm_flatten_limits *limits;
 	struct gm_msg *msg;
 };
 
 /* What a region takes over from those above it. */
-struct way {
+struct render_way {
 	unsigned depth;
 	bool readonly;
 	uint64_t group;
 };
 
 static const struct gm_tree_type gap_type = {.size = 0};
+
+/* ---------------------------------------------------------------------------- limits --- */
+
+/* A short piece of work begins. */
+static int begin_work(struct render *c)
+{
+	const struct gm_flatten_limits *l = c->limits;
+
+	if (!l || !l->give_up || c->work++ % WORK_PER_QUESTION || !l->give_up(l->opaque))
+		return 0;
+	return gm_fail(c->msg, -ETIMEDOUT, "the time was over while address space %u was flattened",
+		       c->space);
+}
+
+/* @r is looked at, maybe once more. */
+static int look(struct render *c, struct gpamap_region *r)
+{
+	if (r->flat.run != c->map->runs) {
+		r->flat = (struct gm_flat_note){.run = c->map->runs};
+		gm_windows_init(&r->flat.blanks, c->map->alloc);
+		c->most_looks += GM_FLATTEN_LOOKS_PER_REGION;
+	}
+	if (++c->looks > c->most_looks)
+		return gm_fail(
+			c->msg, -E2BIG,
+			"address space %u: its regions show in too many places: more than "
+			"%llu looks, which is %d and %d for each region; the last was at '" GM_NAME
+			"'",
+			c->space, (gm_ull)c->most_looks, GM_FLATTEN_LOOKS,
+			GM_FLATTEN_LOOKS_PER_REGION, gm_label(r));
+	return begin_work(c);
+}
+
+/* ---------------------------------------------------------------------------- blanks --- */
+
+static bool within(const struct gm_windows *w, struct gm_range r)
+{
+	size_t low = 0, high = w->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (w->r[middle].last < r.first)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < w->n && gm_range_within(r, w->r[low]);
+}
+
+/* The part of @gap in @covered, as offsets in a region whose @local range stands there. */
+static struct gm_range in_region(const struct gm_node *gap, struct gm_range covered,
+				 struct gm_range local)
+{
+	struct gm_range ret = covered;
+
+	gm_range_intersect(gap->range, covered, &ret);
+	return (struct gm_range){local.first + (ret.first - covered.first),
+				 local.first + (ret.last - covered.first)};
+}
+
+/* Is it known that @r shows nothing in any gap of its @local range, whose first byte stands at @gpa? */
+static bool is_blank(struct render *c, const struct gpamap_region *r, struct gm_range local,
+		     uint64_t gpa)
+{
+	struct gm_range covered = {gpa, gpa + (local.last - local.first)};
+	size_t n = 0;
+
+	if (!r->flat.blanks.n)
+		return false;
+	gm_tree_for_each (gap, c->gaps.root, covered) {
+		/* They count as looks: this may be in vain. */
+		c->looks++;
+		if (++n > BLANKS_MOST || !within(&r->flat.blanks, in_region(gap, covered, local)))
+			return false;
+	}
+	return true;
+}
+
+/* @r has been rendered: note the gaps that are left. (FL2) */
+static int note_blanks(struct render *c, struct gpamap_region *r, struct gm_range local,
+		       uint64_t gpa)
+{
+	struct gm_range covered = {gpa, gpa + (local.last - local.first)};
+	struct gm_windows *blanks = &r->flat.blanks;
+	size_t known = blanks->n, n = 0;
+
+	gm_tree_for_each (gap, c->gaps.root, covered) {
+		struct gm_range blank = in_region(gap, covered, local);
+		int err;
+
+		c->looks++;
+		if (++n > BLANKS_MOST || blanks->n >= BLANKS_MOST)
+			break;
+		if (known && within(&(struct gm_windows){.r = blanks->r, .n = known}, blank))
+			continue;
+		if (!blanks->n) {
+			r->flat.next = c->noted;
+			c->noted = r;
+		}
+		err = gm_windows_add(blanks, blank);
+		if (err)
+			return err;
+	}
+	gm_windows_normalise(blanks);
+	return 0;
+}
+
+static void forget_blanks(struct render *c)
+{
+	for (struct gpamap_region *r = c->noted; r; r = r->flat.next)
+		gm_windows_destroy(&r->flat.blanks);
+}
 
 /* --------------------------------------------------------------------------- filling --- */
 
@@ -74,7 +218,9 @@ static int fill(struct render *c, struct gm_range gpa, const struct gm_seg *seg)
 
 		gm_range_intersect(gap, gpa, &hole);
 		part = gm_seg_advance(seg, gpa.first, hole.first);
-		err = shrink_gap(&c->gaps, gap, hole);
+		err = begin_work(c);
+		if (!err)
+			err = shrink_gap(&c->gaps, gap, hole);
 		if (!err)
 			err = gm_segs_fill(c->view, hole, &part);
 		if (err)
@@ -105,7 +251,7 @@ static struct gm_seg memory_at(struct gpamap_region *r, uint64_t offset, uint64_
 }
 
 static int render_terminal(struct render *c, struct gpamap_region *r, struct gm_range gpa,
-			   uint64_t offset, const struct way *way)
+			   uint64_t offset, const struct render_way *way)
 {
 	struct gm_seg s;
 
@@ -135,27 +281,55 @@ static int render_terminal(struct render *c, struct gpamap_region *r, struct gm_
 
 static int in_front(const void *a, const void *b)
 {
-	const struct child *ca = a, *cb = b;
+	const struct seen_child *ca = a, *cb = b;
 
 	if (ca->priority != cb->priority)
 		return ca->priority > cb->priority ? -1 : 1;
 	return ca->seq > cb->seq ? -1 : 1;
 }
 
-/* Put the children of @r in @local on the stack, the foremost first. */
-static int push_children(struct render *c, struct gpamap_region *r, struct gm_range local)
+static int push_child(struct render *c, const struct gm_node *node, struct gpamap_region *child)
 {
+	int err = gm_array_reserve(c->map->alloc, (void **)&c->children, &c->room,
+				   c->nr_children + 1, sizeof(*c->children));
+
+	if (!err)
+		c->children[c->nr_children++] =
+			(struct seen_child){child, node->range, child->now.priority, node->tag};
+	return err;
+}
+
+/*
+ * Put the children of @r in @local that overlap a gap on the stack, the foremost first. Children and gaps are in
+ * order, so each of them is skipped in one step to where the other goes on.
+ */
+static int push_children(struct render *c, struct gpamap_region *r, struct gm_range local,
+			 uint64_t gpa)
+{
+	const struct gm_node *root = r->children.root, *node;
+	uint64_t up = gpa - local.first, end = local.last + up; /* may wrap, and wrap back */
 	size_t bottom = c->nr_children;
 
-	gm_tree_for_each (node, r->children.root, local) {
+	for (node = gm_tree_first(root, local); node;
+	     node = gm_tree_next(root, local, node->range.first, node->tag)) {
 		struct gpamap_region *child = ((const struct gm_child *)node->data)->region;
-		int err = gm_array_reserve(c->map->alloc, (void **)&c->children, &c->room,
-					   c->nr_children + 1, sizeof(*c->children));
+		struct gm_range seen = local;
+		const struct gm_node *gap;
+		int err = look(c, child);
 
 		if (err)
 			return err;
-		c->children[c->nr_children++] =
-			(struct child){child, node->range, child->now.priority, node->tag};
+		gm_range_intersect(node->range, local, &seen);
+		gap = gm_tree_first(c->gaps.root, (struct gm_range){seen.first + up, end});
+		if (!gap)
+			break;
+		if (gap->range.first <= seen.last + up)
+			err = push_child(c, node, child);
+		if (err)
+			return err;
+		/* What follows and ends before this gap begins overlaps none. */
+		if (gap->range.first > seen.first + up)
+			local.first = gap->range.first - up;
 	}
 	if (c->nr_children - bottom > 1)
 		qsort(&c->children[bottom], c->nr_children - bottom, sizeof(*c->children),
@@ -164,18 +338,18 @@ static int push_children(struct render *c, struct gpamap_region *r, struct gm_ra
 }
 
 static int render(struct render *c, struct gpamap_region *r, struct gm_range local, uint64_t gpa,
-		  struct way way);
+		  struct render_way way);
 
 static int render_container(struct render *c, struct gpamap_region *r, struct gm_range local,
-			    uint64_t gpa, const struct way *way)
+			    uint64_t gpa, const struct render_way *way)
 {
 	size_t bottom = c->nr_children;
-	int err = push_children(c, r, local);
+	int err = push_children(c, r, local, gpa);
 	size_t top = c->nr_children;
 
 	for (size_t i = bottom; !err && i < top; i++) {
 		/* By value: the stack may move. */
-		struct child child = c->children[i];
+		struct seen_child child = c->children[i];
 		struct gm_range seen = local, inside;
 
 		gm_range_intersect(child.range, local, &seen);
@@ -188,16 +362,20 @@ static int render_container(struct render *c, struct gpamap_region *r, struct gm
 }
 
 static int render_alias(struct render *c, struct gpamap_region *r, struct gm_range local,
-			uint64_t gpa, const struct way *way)
+			uint64_t gpa, const struct render_way *way)
 {
+	int err = look(c, r->target);
+
 	local.first += r->now.target_offset;
 	local.last += r->now.target_offset;
-	return render(c, r->target, local, gpa, *way);
+	if (!err)
+		err = render(c, r->target, local, gpa, *way);
+	return err ? err : note_blanks(c, r->target, local, gpa);
 }
 
 /* Render the @local range of @r, whose first byte stands at @gpa. */
 static int render(struct render *c, struct gpamap_region *r, struct gm_range local, uint64_t gpa,
-		  struct way way)
+		  struct render_way way)
 {
 	struct gm_range covered;
 
@@ -205,7 +383,7 @@ static int render(struct render *c, struct gpamap_region *r, struct gm_range loc
 	if (!r->now.enabled || !gm_range_intersect(local, gm_all_of(r->now.size), &local))
 		return 0;
 	covered = (struct gm_range){gpa, gpa + (local.last - local.first)};
-	if (!gm_tree_first(c->gaps.root, covered))
+	if (!gm_tree_first(c->gaps.root, covered) || is_blank(c, r, local, gpa))
 		return 0;
 	if (way.depth > GM_DEPTH_MAX)
 		return gm_fail(c->msg, -E2BIG,
@@ -228,17 +406,17 @@ static int render(struct render *c, struct gpamap_region *r, struct gm_range loc
 static int render_plain(struct render *c, const struct gm_space *sp, struct gm_range window)
 {
 	gm_tree_for_each (node, sp->ranges.root, window) {
-		const struct gm_seg *piece = gm_seg_of(node);
-		struct gpamap_region *r = piece->region;
+		const struct gm_seg *mapping = gm_seg_of(node);
+		struct gpamap_region *r = mapping->region;
 		struct gm_range seen = window;
 		struct gm_seg s;
 		int err;
 
 		gm_range_intersect(node->range, window, &seen);
-		s = memory_at(r, piece->offset + (seen.first - node->range.first),
+		s = memory_at(r, mapping->offset + (seen.first - node->range.first),
 			      r->unmergeable ? r->serial : 0);
-		s.kind = piece->kind;
-		s.flags |= piece->flags;
+		s.kind = mapping->kind;
+		s.flags |= mapping->flags;
 		if (r->now.readonly)
 			s.flags |= GM_SEG_READONLY;
 		err = fill(c, seen, &s);
@@ -248,32 +426,44 @@ static int render_plain(struct render *c, const struct gm_space *sp, struct gm_r
 	return 0;
 }
 
-static int flatten_window(struct render *c, const struct gm_space *sp, struct gm_range window)
+static int flatten_all(struct render *c, const struct gm_windows *windows)
 {
-	struct way way = {0};
-	int err;
+	const struct gm_space *sp = &c->map->spaces[c->space];
+	struct render_way way = {0};
+	int err = 0;
 
-	gm_tree_abort(&c->gaps);
-	/* What is cut at the window's edges becomes whole again as the window is filled, if it can. */
-	err = gm_segs_clear(c->view, window);
+	for (size_t i = 0; !err && i < windows->n; i++) {
+		err = begin_work(c);
+		/* What is cut at the window's edges becomes whole again as the window is filled, if it can. */
+		if (!err)
+			err = gm_segs_clear(c->view, windows->r[i]);
+		if (!err)
+			err = gm_tree_insert(&c->gaps, windows->r[i], 0, NULL);
+	}
+	for (size_t i = 0; !err && i < windows->n; i++)
+		err = render_plain(c, sp, windows->r[i]);
 	if (!err)
-		err = gm_tree_insert(&c->gaps, window, 0, NULL);
-	if (!err)
-		err = render_plain(c, sp, window);
-	if (!err)
-		err = render(c, sp->root, window, window.first, way);
-	return err;
+		err = look(c, sp->root);
+	return err ? err : render(c, sp->root, gm_all_of(UINT64_MAX), 0, way);
 }
 
 int gm_flatten(struct gm_map *map, unsigned space, const struct gm_windows *windows,
-	       struct gm_tree *view, struct gm_msg *msg)
+	       struct gm_tree *view, const struct gm_flatten_limits *limits, struct gm_msg *msg)
 {
-	struct render c = {.map = map, .view = view, .msg = msg};
-	int err = 0;
+	struct render c = {
+		.map = map,
+		.space = space,
+		.view = view,
+		.most_looks = GM_FLATTEN_LOOKS,
+		.limits = limits,
+		.msg = msg,
+	};
+	int err;
 
+	map->runs++;
 	gm_tree_init(&c.gaps, &gap_type, map->alloc);
-	for (size_t i = 0; !err && i < windows->n; i++)
-		err = flatten_window(&c, &map->spaces[space], windows->r[i]);
+	err = flatten_all(&c, windows);
+	forget_blanks(&c);
 	gm_tree_destroy(&c.gaps);
 	gm_free(map->alloc, c.children);
 	if (err == -ENOMEM)

@@ -1,18 +1,28 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory regions, address spaces, and edits of them. Pure: no threads but for the reference counts, no
- * Linux. The layer above lets one thread in at a time.
+ * Memory regions, the address spaces that they are seen in, and the life of regions. Pure: no threads but for the
+ * reference counts, no Linux. The layer above lets one thread in at a time.
+ *
+ * Intervals have a name each, all over this folder:
+ *   range    any of them: first and last, of whatever addresses or offsets
+ *   window   a range of an address space that has to be flattened again (windows.h)
+ *   segment  a part of a flat view (view.h)
+ *   mapping  what the plain verbs put into an address space (plain.h)
+ *
+ * Files of this folder call each other in one direction: windows, label, check, region, view, mark, map, and above
+ * these place and state (edit.h), plain, and flatten, which don't know each other. What a file offers is in the header of
+ * its name.
  *
  * The state of a region that a transaction may change is in `now`. The first edit of a region in a
  * transaction keeps `now` in `was`, so abort is a copy back, and commit forgets `was`.
  *
  * Invariants:
- *  R1  A region has at most one place: now.parent is set if and only if the parent's children tree has
+ *  RG1  A region has at most one place: now.parent is set if and only if the parent's children tree has
  *      the entry (now.offset, now.seq) for it.
- *  R2  No region can be reached from itself through children and alias targets.
- *  R3  A range of an address space whose flat view differs between the start of the transaction and now
+ *  RG2  No region can be reached from itself through children and alias targets.
+ *  RG3  A range of an address space whose flat view differs between the start of the transaction and now
  *      is covered by that space's windows.
- *  R4  Every tree node that names a region holds a reference; so does an alias on its target, and a
+ *  RG4  Every tree node that names a region holds a reference; so does an alias on its target, and a
  *      touched region's place on the transaction's list.
  */
 #ifndef GM_MAP_REGION_H
@@ -27,10 +37,7 @@
 #include "base/range.h"
 #include "base/tree.h"
 #include "gpamap.h"
-#include "map/view.h"
-
-/* Regions on the way from a root, without it, to what stands below it. */
-#define GM_DEPTH_MAX 64
+#include "map/windows.h"
 
 struct gm_map;
 
@@ -47,6 +54,13 @@ struct gm_region_state {
 	bool readonly;
 	bool rom_mode;
 	bool log;
+};
+
+/* What a run of gm_flatten() notes of a region. Nobody else looks at it. (FL1) */
+struct gm_flat_note {
+	uint64_t run;		    /* whose note it is; of another run: it means nothing */
+	struct gm_windows blanks;   /* offsets at which the region shows nothing; normalised */
+	struct gpamap_region *next; /* of those that have blanks */
 };
 
 struct gpamap_region {
@@ -76,10 +90,12 @@ struct gpamap_region {
 	struct gm_tree children;    /* container: entries of struct gm_child, tag = seq */
 	/* RAM, but internal: the plain mappings of it, by (GPA, address space); without data. */
 	struct gm_tree shown;
-	uint64_t walked;		 /* number of the last search that passed here (edit.c) */
-	struct gpamap_region *next_walk; /* its queue */
-	size_t pending;			 /* edits of shown to come (ranges.c); 0 outside */
-	bool touched;			 /* in the open transaction */
+	uint64_t walked;		 /* number of the last search upward that passed here */
+	struct gpamap_region *next_walk; /* the queue of a search for cycles */
+	size_t stop;			 /* of a search that marks: place in its array */
+	struct gm_flat_note flat;
+	size_t pending; /* edits of shown to come (plain.c); 0 outside */
+	bool touched;	/* in the open transaction */
 	struct gpamap_region *next_touched;
 	struct gpamap_region *next_dead;
 	/* Pages found dirty and not yet fetched, 1 bit per page of max_size; made when logging is first
@@ -93,7 +109,7 @@ struct gm_child {
 
 struct gm_space {
 	struct gpamap_region *root;
-	struct gm_tree ranges; /* of gm_seg: the plain mappings, above the tree */
+	struct gm_tree ranges; /* of struct gm_seg: the plain mappings, above the tree */
 	struct gm_windows windows;
 };
 
@@ -104,16 +120,17 @@ struct gm_map {
 	struct gm_space *spaces;
 	uint64_t next_serial;
 	uint64_t next_seq;
-	uint64_t walks; /* searches made (edit.c) */
+	uint64_t walks; /* searches upward */
+	uint64_t runs;	/* of gm_flatten() */
 	struct gpamap_region *touched;
 	_Atomic(struct gpamap_region *) dead; /* refs == 0, not yet released */
 };
 
-int gm_map_init(struct gm_map *map, const struct gm_alloc *alloc, unsigned spaces,
-		uint64_t page_size); /* -ENOMEM */
-/* All views must be freed; roots go, other regions die with their last reference. The struct must stay
- * as long as any region does, since a region that dies goes on its list: gm_map_reap() still works. */
-void gm_map_destroy(struct gm_map *map);
+/* All of a region of @size bytes, in its own offsets. pre: size isn't 0. */
+static inline struct gm_range gm_all_of(uint64_t size)
+{
+	return (struct gm_range){0, size == UINT64_MAX ? UINT64_MAX : size - 1};
+}
 
 int gm_region_new(struct gm_map *map, const struct gpamap_region_desc *desc, struct gm_msg *msg,
 		  struct gpamap_region **ret);
@@ -128,46 +145,12 @@ struct gpamap_region *gm_map_reap(struct gm_map *map);
 /* Run the release callback and free. No lock needed; @map may be gone, @alloc must not. */
 void gm_region_release(const struct gm_alloc *alloc, struct gpamap_region *r);
 
-/* Edits: as in gpamap.h. On failure nothing has changed. */
-int gm_edit_add(struct gm_map *m, struct gpamap_region *parent, uint64_t offset,
-		struct gpamap_region *child, int priority, struct gm_msg *msg);
-int gm_edit_remove(struct gm_map *m, struct gpamap_region *child, struct gm_msg *msg);
-int gm_edit_move(struct gm_map *m, struct gpamap_region *child, uint64_t offset,
-		 struct gm_msg *msg);
-int gm_edit_priority(struct gm_map *m, struct gpamap_region *child, int priority,
-		     struct gm_msg *msg);
-int gm_edit_enabled(struct gm_map *m, struct gpamap_region *r, bool enabled, struct gm_msg *msg);
-int gm_edit_readonly(struct gm_map *m, struct gpamap_region *r, bool readonly, struct gm_msg *msg);
-int gm_edit_resize(struct gm_map *m, struct gpamap_region *r, uint64_t size, struct gm_msg *msg);
-int gm_edit_reback(struct gm_map *m, struct gpamap_region *r, void *hva, struct gm_msg *msg);
-int gm_edit_target_offset(struct gm_map *m, struct gpamap_region *alias, uint64_t offset,
-			  struct gm_msg *msg);
-int gm_edit_rom_mode(struct gm_map *m, struct gpamap_region *r, bool rom, struct gm_msg *msg);
-int gm_edit_log(struct gm_map *m, struct gpamap_region *r, bool on, struct gm_msg *msg);
-
-/* Plain range verbs (ranges.c). */
-int gm_ranges_map(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size, void *hva,
-		  enum gpamap_prot prot, struct gm_msg *msg);
-int gm_ranges_map_region(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
-			 struct gpamap_region *ram, uint64_t offset, enum gpamap_prot prot,
-			 struct gm_msg *msg);
-int gm_ranges_unmap(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
-		    struct gm_msg *msg);
-int gm_ranges_protect(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
-		      enum gpamap_prot prot, struct gm_msg *msg);
-
-/* Mark the ranges of all address spaces where @r's @local range (offsets in r) shows (window.c).
- * -ENOMEM: some windows may have been added; harmless. */
-int gm_mark(struct gpamap_region *r, struct gm_range local);
-
-/* The transaction's end for regions and ranges. Neither can fail. Old nodes are freed at once: views hold
- * references of their own. References that they drop may put regions on map->dead. */
-void gm_edits_commit(struct gm_map *map);
-void gm_edits_abort(struct gm_map *map);
-
-/* Flatten the normalised @windows of @space again into @view, a tree of segments (flatten.c). -ENOMEM,
- * -E2BIG (nested too deep), -EPERM (guest_memfd below something read-only): abort the tree. */
-int gm_flatten(struct gm_map *map, unsigned space, const struct gm_windows *windows,
-	       struct gm_tree *view, struct gm_msg *msg);
+/* A region with one reference, its state all zero but for kind, size and enabled. NULL: no memory. */
+struct gpamap_region *gm_region_alloc(struct gm_map *map, enum gpamap_kind kind, const char *name,
+				      uint64_t size);
+/* One reference more, unless it has none: then it's dead. */
+bool gm_region_try_ref(struct gpamap_region *r);
+/* All children of @r lose their place. pre: @r is dead, or its map ends. */
+void gm_drop_children(struct gpamap_region *r);
 
 #endif

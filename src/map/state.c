@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Edits of what a region is: enabled, read-only, its memory, its window, its mode, its log. They go the way
- * that edit.c describes. */
+ * that place.c describes. */
 #include <errno.h>
 
+#include "map/check.h"
 #include "map/edit.h"
+#include "map/label.h"
+#include "map/map.h"
+#include "map/mark.h"
 
 /* Mark all of @r, and keep its state. After it, the change can be made. */
 static int prepare(struct gpamap_region *r, struct gm_msg *msg)

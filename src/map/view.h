@@ -66,18 +66,4 @@ int gm_segs_clear(struct gm_tree *t, struct gm_range window);
  * -ENOMEM: the tree is to be aborted. */
 int gm_segs_fill(struct gm_tree *t, struct gm_range range, const struct gm_seg *seg);
 
-/* Sets of ranges, as a sorted array without overlaps once normalised. */
-struct gm_windows {
-	const struct gm_alloc *alloc;
-	struct gm_range *r;
-	size_t n;
-	size_t room;
-};
-
-void gm_windows_init(struct gm_windows *w, const struct gm_alloc *alloc);
-void gm_windows_destroy(struct gm_windows *w);
-int gm_windows_add(struct gm_windows *w, struct gm_range r); /* -ENOMEM */
-/* Sort, and merge those that overlap or touch. */
-void gm_windows_normalise(struct gm_windows *w);
-
 #endif

@@ -32,6 +32,7 @@
 
 #include "base/alloc.h"
 #include "base/msg.h"
+#include "map/windows.h"
 #include "plan/slot.h"
 
 enum gm_op_kind { GM_OP_CREATE = 1, GM_OP_DELETE, GM_OP_MOVE, GM_OP_FLAGS };

@@ -10,17 +10,25 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "map/edit.h"
+#include "map/flatten.h"
+#include "map/map.h"
+#include "map/plain.h"
 #include "map/region.h"
+#include "map/view.h"
 
 #define PAGE UINT64_C(0x1000)
 #define SPACES 2
 
 struct counting {
 	size_t live;
+	size_t bytes; /* that are live */
+	size_t peak;  /* the most bytes at a time */
 	size_t calls;
 	size_t fail_at; /* this call returns NULL; 0: none */
 	bool for_good;	/* and so do all that follow */
@@ -37,6 +45,9 @@ static inline void *counting_alloc(void *opaque, size_t size)
 	p = malloc(size);
 	assert_non_null(p);
 	c->live++;
+	c->bytes += malloc_usable_size(p);
+	if (c->peak < c->bytes)
+		c->peak = c->bytes;
 	return p;
 }
 
@@ -44,8 +55,10 @@ static inline void counting_free(void *opaque, void *ptr)
 {
 	struct counting *c = opaque;
 
-	if (ptr)
+	if (ptr) {
 		c->live--;
+		c->bytes -= malloc_usable_size(ptr);
+	}
 	free(ptr);
 }
 
@@ -55,6 +68,7 @@ struct env {
 	struct gm_map map;
 	struct gm_tree view[SPACES];
 	struct gm_msg msg;
+	const struct gm_flatten_limits *limits; /* NULL: the usual ones */
 	char text[8192];
 };
 
@@ -143,7 +157,7 @@ static inline void ok(struct env *e, int err)
 static inline int flatten(struct env *e, unsigned space, const struct gm_windows *w,
 			  struct gm_tree *view)
 {
-	return gm_flatten(&e->map, space, w, view, &e->msg);
+	return gm_flatten(&e->map, space, w, view, e->limits, &e->msg);
 }
 
 static inline int flatten_windows(struct env *e, unsigned space)
@@ -235,7 +249,7 @@ static inline const char *view_text(struct env *e, const struct gm_node *tree)
 	return e->text;
 }
 
-/* What the windows give, and what all gives, is @want. (R3) The edits stay open. */
+/* What the windows give, and what all gives, is @want. (RG3) The edits stay open. */
 static inline void expect(struct env *e, unsigned space, const char *want)
 {
 	struct gm_tree all;

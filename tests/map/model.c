@@ -210,6 +210,8 @@ static int again(struct model *m, int child, uint64_t offset, int priority)
 
 int model_move(struct model *m, int child, uint64_t offset)
 {
+	if (m->r[child].parent >= 0 && m->r[child].offset == offset)
+		return 0;
 	return again(m, child, offset, m->r[child].priority);
 }
 

@@ -27,9 +27,9 @@ static inline uint64_t pages(uint64_t n)
 void compare_view(const struct gm_node *view, unsigned space);
 /* Segments don't overlap, and are as long as can be. */
 void check_segments(const struct gm_node *view);
-/* R1: places and entries are the same. */
+/* RG1: places and entries are the same. */
 void check_places(void);
-/* N1 and N2: the pieces, and each region's list of its own. */
+/* PM1 and PM2: the pieces, and each region's list of its own. */
 void check_pieces(void);
 /* All of that, with everything flattened anew. */
 void check_all(void);

@@ -211,12 +211,19 @@ static void edits_without_effect_touch_nothing(void **state)
 	struct env *e = *state;
 	struct gm_map *m = &e->map;
 	struct gpamap_region *r = ram(e, "ram");
+	uint64_t seq;
 
 	ok(e, gm_edit_enabled(m, r, true, NULL));
 	ok(e, gm_edit_readonly(m, r, false, NULL));
 	ok(e, gm_edit_resize(m, r, 2 * PAGE, NULL));
 	ok(e, gm_edit_reback(m, r, hva, NULL));
 	ok(e, gm_edit_log(m, r, false, NULL));
+	ok(e, gm_edit_add(m, root(e, 0), PAGE, r, 3, NULL));
+	gm_edits_commit(m);
+	seq = r->now.seq;
+	ok(e, gm_edit_move(m, r, PAGE, NULL));
+	assert_int_equal(r->now.seq, seq);
+	assert_int_equal(m->spaces[0].windows.n, 0);
 	assert_null(m->touched);
 	assert_null(r->dirty);
 	put(r);

@@ -64,6 +64,9 @@ static void among_equals_the_newest_is_seen(void **state)
 	expect(e, 0, "0-1fff b+0 RAM");
 	ok(e, gm_edit_priority(&e->map, a, 0, &e->msg));
 	expect(e, 0, "0-1fff a+0 RAM");
+	/* To where it is: it gets no newer. */
+	ok(e, gm_edit_move(&e->map, b, 0, &e->msg));
+	expect(e, 0, "0-1fff a+0 RAM");
 	ok(e, gm_edit_move(&e->map, b, 0x1000, &e->msg));
 	expect(e, 0, "0-fff a+0 RAM | 1000-2fff b+0 RAM");
 	/* Another size is no other age. */
@@ -259,6 +262,21 @@ static void small_devices_cut_memory(void **state)
 	expect(e, 0, "0-1ffd a+0 RAM | 1ffe-2001 dev+0 MMIO");
 }
 
+/* Children and windows that share one byte, after one that lies between windows. */
+static void windows_of_one_byte(void **state)
+{
+	struct env *e = *state;
+	struct gm_range r[] = {{0x10, 0x10}, {0x30, 0x30}};
+	struct gm_windows w = {.alloc = &e->alloc, .r = r, .n = 2, .room = 2};
+
+	in(e, root(e, 0), 0, mmio(e, "first", 0x11), 0);
+	in(e, root(e, 0), 0x11, mmio(e, "between", 0x10), 0);
+	in(e, root(e, 0), 0x28, mmio(e, "last", 9), 0);
+	ok(e, flatten(e, 0, &w, &e->view[0]));
+	assert_string_equal(view_text(e, e->view[0].root),
+			    "10-10 first+10 MMIO | 30-30 last+8 MMIO");
+}
+
 static void the_unmergeable_stay_apart(void **state)
 {
 	struct env *e = *state;
@@ -447,6 +465,7 @@ int main(void)
 		TEST(read_only_is_inherited),
 		TEST(rom_devices_have_two_modes),
 		TEST(small_devices_cut_memory),
+		TEST(windows_of_one_byte),
 		TEST(the_unmergeable_stay_apart),
 		TEST(guest_memfd_is_passed_on),
 		TEST(depth_has_a_limit),

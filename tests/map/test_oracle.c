@@ -2,7 +2,7 @@
 /*
  * Random transactions of random edits, on the tree and on the plain mappings of two address spaces, against
  * the simple model: every edit answers as the model says, every byte that is looked at is what the model
- * says, flattening the windows gives what flattening everything gives (R3), an aborted transaction leaves
+ * says, flattening the windows gives what flattening everything gives (RG3), an aborted transaction leaves
  * what was before, failing allocations change nothing, and regions are released when the model has no reason
  * for them any more.
  *

@@ -243,7 +243,7 @@ static void neighbours_are_left_alone(void **state)
 	put(other);
 }
 
-/* Edits of a region reach its mappings, wherever they are. (R3) */
+/* Edits of a region reach its mappings, wherever they are. (RG3) */
 static void mappings_follow_their_region(void **state)
 {
 	struct env *e = *state;

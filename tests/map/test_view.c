@@ -8,8 +8,9 @@
 #include <cmocka.h>
 
 #include "../base/counting.h"
-#include "map/region.h"
+#include "map/map.h"
 #include "map/view.h"
+#include "map/windows.h"
 
 #define PAGE UINT64_C(4096)
 #define NR_PAGES 48
@@ -378,6 +379,62 @@ static void random_windows(void **state)
 	assert_int_equal(c.live, 0);
 }
 
+/* Ranges that come again and again take no memory, and none is lost. */
+static void covering_keeps_what_differs(void **state)
+{
+	struct gm_windows w;
+	struct counting c;
+
+	(void)state;
+	counting_init(&c);
+	gm_windows_init(&w, &c.alloc);
+	for (unsigned round = 0; round < 100; round++) {
+		for (uint64_t i = 0; i < 1000; i++) {
+			uint64_t at = 10 * ((i * 7) % 1000);
+
+			assert_int_equal(
+				gm_windows_cover(&w, (struct gm_range){at, at + 1 + i % 3}), 0);
+		}
+		assert_true(w.room <= 4096);
+	}
+	gm_windows_normalise(&w);
+	assert_int_equal(w.n, 1000);
+	for (uint64_t i = 0; i < 1000; i++) {
+		assert_int_equal(w.r[i].first, 10 * i);
+		assert_true(w.r[i].last > 10 * i && w.r[i].last <= 10 * i + 3);
+	}
+	gm_windows_destroy(&w);
+	assert_int_equal(c.live, 0);
+}
+
+/* Too many that differ become wider, and nothing falls out. */
+static void covering_has_a_limit(void **state)
+{
+	const uint64_t n = 3 * GM_WINDOWS_MOST;
+	struct gm_windows w;
+	struct counting c;
+	size_t at = 0;
+
+	(void)state;
+	counting_init(&c);
+	gm_windows_init(&w, &c.alloc);
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t first = 16 * ((i * 5) % n);
+
+		assert_int_equal(gm_windows_cover(&w, (struct gm_range){first, first + 1}), 0);
+		assert_true(w.n <= GM_WINDOWS_MOST);
+	}
+	gm_windows_normalise(&w);
+	assert_true(w.n >= GM_WINDOWS_MOST / 8);
+	for (uint64_t i = 0; i < n; i++) {
+		while (w.r[at].last < 16 * i + 1)
+			at++;
+		assert_true(w.r[at].first <= 16 * i);
+	}
+	gm_windows_destroy(&w);
+	assert_int_equal(c.live, 0);
+}
+
 static void windows_without_memory(void **state)
 {
 	struct gm_windows w;
@@ -412,6 +469,8 @@ int main(void)
 		cmocka_unit_test(ends_do_not_join),
 		cmocka_unit_test(random_windows),
 		cmocka_unit_test(windows_at_both_ends),
+		cmocka_unit_test(covering_keeps_what_differs),
+		cmocka_unit_test(covering_has_a_limit),
 		cmocka_unit_test(windows_without_memory),
 	};
 

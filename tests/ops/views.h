@@ -12,7 +12,8 @@
 #include <cmocka.h>
 
 #include "../base/counting.h"
-#include "map/region.h"
+#include "map/edit.h"
+#include "map/map.h"
 #include "ops/access.h"
 
 /* A multiple of every host's page size. */

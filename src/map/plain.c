@@ -2,73 +2,79 @@
 /*
  * The plain way: pages mapped, unmapped and protected by GPA, the newest wins.
  *
- * The mappings of an address space are pieces in a tree. A piece says which bytes of which region stand there,
+ * The plain mappings of an address space are in a tree. A mapping says which bytes of which region stand there,
  * and how they are protected; what the region itself says (memory, log, read-only) is looked up when the
- * piece is flattened, so that an edit of the region reaches its mappings.
+ * mapping is flattened, so that an edit of the region reaches it.
  *
- * Every verb works out, without changing anything, which pieces it takes (in) and which it puts in their
- * place (out). Then it reserves, marks, and swaps them.
+ * Every verb works out, without changing anything, which mappings it takes (in) and which it puts in their
+ * place (out). Then it reserves, marks, and swaps them. With n mappings in the address space and k of them in the
+ * range or beside it, that takes O(k log n), and memory for O(k) of them, and for O(k log n) nodes until the
+ * transaction ends.
  *
  * Invariants:
- *  N1  Pieces of an address space don't overlap.
- *  N2  A region that isn't internal has the entry (first, space) in its tree `shown` for each piece of it,
- *      with the range of the piece.
+ *  PM1  Plain mappings of an address space don't overlap.
+ *  PM2  A region that isn't internal has the entry (first, space) in its tree `shown` for each mapping
+ *      of it, with the range of the mapping.
  */
 #include <errno.h>
 
-#include "map/edit.h"
+#include "map/check.h"
+#include "map/label.h"
+#include "map/map.h"
+#include "map/plain.h"
+#include "map/view.h"
 
-struct piece {
+struct mapping {
 	struct gm_range range;
 	struct gm_seg seg; /* region, offset, kind and READONLY; the rest is 0 */
 };
 
-struct change {
+struct swap {
 	struct gm_map *map;
 	unsigned space;
-	struct piece *pieces; /* what in and out lie in */
-	struct piece *in;
+	struct mapping *mappings; /* what in and out lie in */
+	struct mapping *in;
 	size_t nr_in;
-	struct piece *out;
+	struct mapping *out;
 	size_t nr_out;
 };
 
-static struct gm_tree *ranges_of(const struct change *c)
+static struct gm_tree *ranges_of(const struct swap *c)
 {
 	return &c->map->spaces[c->space].ranges;
 }
 
 /* ---------------------------------------------------------------------------- work out --- */
 
-/* Collect the pieces in @look. -ENOMEM. */
-static int begin(struct change *c, struct gm_map *m, unsigned space, struct gm_range look)
+/* Collect the mappings in @look. -ENOMEM. */
+static int begin(struct swap *c, struct gm_map *m, unsigned space, struct gm_range look)
 {
 	const struct gm_node *root = m->spaces[space].ranges.root;
 	size_t n = 0;
 
-	*c = (struct change){.map = m, .space = space};
+	*c = (struct swap){.map = m, .space = space};
 	gm_tree_for_each (node, root, look)
 		n++;
 	/* Going out: each of them, but the outermost may be cut in two, or have a new one between. */
-	c->pieces = gm_calloc(m->alloc, 2 * n + 2, sizeof(*c->pieces));
-	if (!c->pieces)
+	c->mappings = gm_calloc(m->alloc, 2 * n + 2, sizeof(*c->mappings));
+	if (!c->mappings)
 		return -ENOMEM;
-	c->in = c->pieces;
-	c->out = c->pieces + n;
+	c->in = c->mappings;
+	c->out = c->mappings + n;
 	gm_tree_for_each (node, root, look)
-		c->in[c->nr_in++] = (struct piece){node->range, *gm_seg_of(node)};
+		c->in[c->nr_in++] = (struct mapping){node->range, *gm_seg_of(node)};
 	return 0;
 }
 
-static void end(struct change *c)
+static void end(struct swap *c)
 {
-	gm_free(c->map->alloc, c->pieces);
+	gm_free(c->map->alloc, c->mappings);
 }
 
-/* The piece goes out; it may be one with the last that did. */
-static void emit(struct change *c, const struct piece *p)
+/* The mapping goes out; it may be one with the last that did. */
+static void emit(struct swap *c, const struct mapping *p)
 {
-	struct piece *last = c->nr_out ? &c->out[c->nr_out - 1] : NULL;
+	struct mapping *last = c->nr_out ? &c->out[c->nr_out - 1] : NULL;
 
 	if (last && last->range.last + 1 == p->range.first && last->seg.region == p->seg.region &&
 	    last->seg.offset + gm_range_size(last->range) == p->seg.offset &&
@@ -85,10 +91,10 @@ static void set_prot(struct gm_seg *seg, enum gpamap_prot prot)
 }
 
 /* What came in goes out, as far as it lies in @range; with another protection if @prot isn't 0. */
-static void emit_part(struct change *c, struct gm_range range, enum gpamap_prot prot)
+static void emit_part(struct swap *c, struct gm_range range, enum gpamap_prot prot)
 {
 	for (size_t i = 0; i < c->nr_in; i++) {
-		struct piece p = c->in[i];
+		struct mapping p = c->in[i];
 
 		if (!gm_range_intersect(p.range, range, &p.range))
 			continue;
@@ -99,19 +105,19 @@ static void emit_part(struct change *c, struct gm_range range, enum gpamap_prot 
 	}
 }
 
-static void emit_before(struct change *c, struct gm_range window)
+static void emit_before(struct swap *c, struct gm_range window)
 {
 	if (window.first)
 		emit_part(c, (struct gm_range){0, window.first - 1}, 0);
 }
 
-static void emit_after(struct change *c, struct gm_range window)
+static void emit_after(struct swap *c, struct gm_range window)
 {
 	if (window.last != UINT64_MAX)
 		emit_part(c, (struct gm_range){window.last + 1, UINT64_MAX}, 0);
 }
 
-static bool same(const struct piece *a, const struct piece *b)
+static bool same(const struct mapping *a, const struct mapping *b)
 {
 	return a->range.first == b->range.first && a->range.last == b->range.last &&
 	       a->seg.region == b->seg.region && a->seg.offset == b->seg.offset &&
@@ -119,7 +125,7 @@ static bool same(const struct piece *a, const struct piece *b)
 }
 
 /* Neighbours that came in only because they might have been joined. */
-static void skip_same(struct change *c)
+static void skip_same(struct swap *c)
 {
 	while (c->nr_in && c->nr_out && same(c->in, c->out)) {
 		c->in++;
@@ -135,14 +141,14 @@ static void skip_same(struct change *c)
 
 /* ------------------------------------------------------------------------------- apply --- */
 
-static void count(const struct piece *p, size_t n)
+static void count(const struct mapping *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		p[i].seg.region->pending++;
 }
 
 /* Each region has its edits reserved once, and its count back at 0. */
-static int reserve_shown(const struct piece *p, size_t n, int err)
+static int reserve_shown(const struct mapping *p, size_t n, int err)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct gpamap_region *r = p[i].seg.region;
@@ -155,19 +161,19 @@ static int reserve_shown(const struct piece *p, size_t n, int err)
 }
 
 /* Mark what changes in @window: where something comes in, or goes out. */
-static int mark(const struct change *c, struct gm_range window, const struct piece *p, size_t n)
+static int mark(const struct swap *c, struct gm_range window, const struct mapping *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		struct gm_range r;
 
 		if (gm_range_intersect(p[i].range, window, &r) &&
-		    gm_windows_add(&c->map->spaces[c->space].windows, r))
+		    gm_windows_cover(&c->map->spaces[c->space].windows, r))
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-static int prepare(const struct change *c, struct gm_range window)
+static int prepare(const struct swap *c, struct gm_range window)
 {
 	int err = gm_tree_reserve(ranges_of(c), c->nr_in + c->nr_out);
 
@@ -182,7 +188,7 @@ static int prepare(const struct change *c, struct gm_range window)
 	return err;
 }
 
-static void take(const struct change *c, const struct piece *p)
+static void take(const struct swap *c, const struct mapping *p)
 {
 	struct gpamap_region *r = p->seg.region;
 
@@ -193,7 +199,7 @@ static void take(const struct change *c, const struct piece *p)
 	gm_tree_remove(ranges_of(c), p->range.first, 0);
 }
 
-static void put(const struct change *c, const struct piece *p)
+static void put(const struct swap *c, const struct mapping *p)
 {
 	struct gpamap_region *r = p->seg.region;
 
@@ -205,7 +211,7 @@ static void put(const struct change *c, const struct piece *p)
 }
 
 /* Swap in for out; they differ within @window only. All or nothing. */
-static int apply(struct change *c, struct gm_range window)
+static int apply(struct swap *c, struct gm_range window)
 {
 	int err;
 
@@ -277,7 +283,7 @@ static int check_offset(const struct gm_map *m, const struct gpamap_region *ram,
 	return 0;
 }
 
-static int check_protect(const struct change *c, struct gm_range window, enum gpamap_prot prot,
+static int check_protect(const struct swap *c, struct gm_range window, enum gpamap_prot prot,
 			 struct gm_msg *msg)
 {
 	uint64_t next = window.first;
@@ -322,12 +328,12 @@ static int no_memory(struct gm_range window, struct gm_msg *msg)
 		       (gm_ull)window.first, (gm_ull)window.last);
 }
 
-static int map_piece(struct gm_map *m, unsigned space, struct gm_range window,
-		     struct gpamap_region *r, uint64_t offset, enum gpamap_prot prot,
-		     struct gm_msg *msg)
+static int map_one(struct gm_map *m, unsigned space, struct gm_range window,
+		   struct gpamap_region *r, uint64_t offset, enum gpamap_prot prot,
+		   struct gm_msg *msg)
 {
-	struct piece p = {window, {.region = r, .offset = offset}};
-	struct change c;
+	struct mapping p = {window, {.region = r, .offset = offset}};
+	struct swap c;
 	int err = begin(&c, m, space, r->internal ? window : with_neighbours(window));
 
 	if (err)
@@ -360,8 +366,8 @@ int gm_ranges_map(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
 		return no_memory(window, msg);
 	r->internal = true;
 	r->now.hva = from;
-	err = map_piece(m, space, window, r, 0, prot, msg);
-	/* It lives by its pieces from now on, or not at all. */
+	err = map_one(m, space, window, r, 0, prot, msg);
+	/* It lives by its mappings from now on, or not at all. */
 	gm_region_unref(r);
 	return err;
 }
@@ -379,14 +385,14 @@ int gm_ranges_map_region(struct gm_map *m, unsigned space, uint64_t gpa, uint64_
 		err = check_offset(m, ram, offset, size, msg);
 	if (!err)
 		err = check_prot(ram, prot, msg);
-	return err ? err : map_piece(m, space, window, ram, offset, prot, msg);
+	return err ? err : map_one(m, space, window, ram, offset, prot, msg);
 }
 
 int gm_ranges_unmap(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
 		    struct gm_msg *msg)
 {
 	struct gm_range window;
-	struct change c;
+	struct swap c;
 	int err = check_range(m, space, gpa, size, msg, &window);
 
 	if (err)
@@ -405,7 +411,7 @@ int gm_ranges_protect(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t s
 		      enum gpamap_prot prot, struct gm_msg *msg)
 {
 	struct gm_range window;
-	struct change c;
+	struct swap c;
 	int err = check_range(m, space, gpa, size, msg, &window);
 
 	if (!err)

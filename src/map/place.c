@@ -12,7 +12,11 @@
  */
 #include <errno.h>
 
+#include "map/check.h"
 #include "map/edit.h"
+#include "map/label.h"
+#include "map/map.h"
+#include "map/mark.h"
 
 static bool has_inside(const struct gpamap_region *r)
 {
@@ -31,7 +35,7 @@ static void visit(struct gpamap_region *r, uint64_t number, struct gpamap_region
 }
 
 /* Would @child be above itself, as a child of @parent? Looks at all that @parent lies in or shows in, be it
- * enabled or not: enabling doesn't look for cycles. (R2) */
+ * enabled or not: enabling doesn't look for cycles. (RG2) */
 static bool makes_cycle(struct gpamap_region *parent, struct gpamap_region *child)
 {
 	struct gpamap_region *queue = NULL, **end = &queue;
@@ -106,7 +110,7 @@ static struct gm_range place(const struct gpamap_region *child)
 	return (struct gm_range){all.first + child->now.offset, all.last + child->now.offset};
 }
 
-/* pre: reserved, touched, and its state tells where (R1). */
+/* pre: reserved, touched, and its state tells where (RG1). */
 static void enter(struct gpamap_region *child)
 {
 	struct gm_child entry = {child};
@@ -235,7 +239,8 @@ int gm_edit_move(struct gm_map *m, struct gpamap_region *child, uint64_t offset,
 
 	if (err)
 		return err;
-	err = replace(m, parent, offset, child, child->now.priority, msg);
+	if (offset != child->now.offset)
+		err = replace(m, parent, offset, child, child->now.priority, msg);
 	gm_region_unref(parent);
 	return err;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Is what the caller says of a new region in order? */
+/* Is what the caller says in order? See check.h. */
 #include <errno.h>
 
-#include "map/edit.h"
+#include "map/check.h"
+#include "map/label.h"
 
 enum {
 	HAS_MEMORY = 1u << 0,
@@ -11,26 +12,13 @@ enum {
 	HAS_GUEST_MEMFD = 1u << 3,
 };
 
-static const struct {
-	const char *name;
-	unsigned has;
-} kinds[] = {
-	[GPAMAP_CONTAINER] = {"container", 0},
-	[GPAMAP_ALIAS] = {"alias", HAS_TARGET},
-	[GPAMAP_RAM] = {"RAM", HAS_MEMORY | HAS_GUEST_MEMFD},
-	[GPAMAP_ROM_DEVICE] = {"ROM device", HAS_MEMORY | HAS_OPS},
-	[GPAMAP_MMIO] = {"MMIO", HAS_OPS},
+static const unsigned kinds[] = {
+	[GPAMAP_CONTAINER] = 0,
+	[GPAMAP_ALIAS] = HAS_TARGET,
+	[GPAMAP_RAM] = HAS_MEMORY | HAS_GUEST_MEMFD,
+	[GPAMAP_ROM_DEVICE] = HAS_MEMORY | HAS_OPS,
+	[GPAMAP_MMIO] = HAS_OPS,
 };
-
-const char *gm_kind_name(enum gpamap_kind kind)
-{
-	return kinds[kind].name;
-}
-
-const char *gm_label(const struct gpamap_region *r)
-{
-	return r->name[0] ? r->name : gm_kind_name(r->kind);
-}
 
 int gm_check_map(const struct gm_map *m, const struct gpamap_region *r, struct gm_msg *msg)
 {
@@ -101,7 +89,7 @@ static int check_kind(const struct gpamap_region_desc *d, struct gm_msg *msg)
 /* Is something set that the kind does not have? */
 static const char *alien_field(const struct gpamap_region_desc *d)
 {
-	unsigned has = kinds[d->kind].has;
+	unsigned has = kinds[d->kind];
 
 	if (!(has & HAS_MEMORY) && d->hva)
 		return "hva";
@@ -187,7 +175,7 @@ int gm_check_desc(const struct gm_map *m, const struct gpamap_region_desc *d, st
 		return gm_fail(msg, -EINVAL, "'" GM_NAME "': a region of kind %s has no %s",
 			       name_of(d), gm_kind_name(d->kind), alien);
 	err = check_size(m, d, msg);
-	if (!err && (kinds[d->kind].has & HAS_MEMORY))
+	if (!err && (kinds[d->kind] & HAS_MEMORY))
 		err = gm_check_hva(m, name_of(d), (uint64_t)(uintptr_t)d->hva, greatest, msg);
 	if (!err)
 		err = check_guest_memfd(m, d, greatest, msg);
