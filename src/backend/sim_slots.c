@@ -16,13 +16,6 @@
 
 #define MAX_PAGES ((UINT64_C(1) << 31) - 1)
 
-/* Addresses of user memory end here. */
-#if defined(__x86_64__)
-#define USER_END ((UINT64_C(1) << 47) - 4096)
-#else
-#define USER_END (UINT64_C(1) << 48)
-#endif
-
 struct change {
 	const struct gpamap_sim_slot *req;
 	enum gpamap_sim_call
@@ -59,7 +52,7 @@ static bool legal_flags(const struct gpamap_sim *sim, uint32_t flags)
 
 static bool legal_hva(uint64_t hva, uint64_t size)
 {
-	return size <= USER_END && hva <= USER_END - size;
+	return size <= SIM_USER_END && hva <= SIM_USER_END - size;
 }
 
 static bool known_slot(const struct gpamap_sim *sim, uint32_t slot)
@@ -339,6 +332,16 @@ int gpamap_sim_set_slot(struct gpamap_sim *sim, const struct gpamap_sim_slot *sl
 	r = set_slot(sim, slot);
 	pthread_mutex_unlock(&sim->slot_lock);
 	return r;
+}
+
+bool sim_has_slot(struct gpamap_sim *sim, uint32_t slot)
+{
+	bool has;
+
+	pthread_mutex_lock(&sim->slot_lock);
+	has = known_slot(sim, slot) && sim->space[slot >> 16].by_id[slot & 0xffff];
+	pthread_mutex_unlock(&sim->slot_lock);
+	return has;
 }
 
 static int get_dirty_log(struct gpamap_sim *sim, uint32_t id, unsigned char *bitmap)

@@ -100,16 +100,17 @@ static void capabilities(void **state)
 	struct fix *f = *state;
 	struct gm_caps *c = &f->b->caps;
 
-	assert_int_equal(c->page_size, sysconf(_SC_PAGESIZE));
-	assert_int_equal(c->nr_slots, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS));
-	assert_true(c->nr_slots >= 32);
-	assert_true(c->nr_spaces >= 1);
+	assert_int_equal(c->limits.page_size, sysconf(_SC_PAGESIZE));
+	assert_int_equal(c->limits.nr_slots,
+			 ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS));
+	assert_true(c->limits.nr_slots >= 32);
+	assert_true(c->limits.nr_spaces >= 1);
 	if (old_ioctl)
 		return;
 	assert_int_equal(c->region2, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, 231) > 0);
 	printf("slots %u, spaces %u, readonly %d, region2 %d, guest_memfd %d, zap_slot_only %d\n",
-	       c->nr_slots, c->nr_spaces, c->readonly_mem, c->region2, c->guest_memfd,
-	       c->zap_slot_only);
+	       c->limits.nr_slots, c->limits.nr_spaces, c->limits.readonly_mem, c->region2,
+	       c->limits.guest_memfd, c->zap_slot_only);
 }
 
 static void check_no_vm(int fd)
@@ -188,10 +189,10 @@ static void refusals(void **state)
 	s = a;
 	s.flags = GM_SLOT_READONLY;
 	assert_int_equal(change(f, GM_OP_FLAGS, a, s), -EINVAL);
-	s = slot(f, f->b->caps.nr_slots, 8, 1, 0);
+	s = slot(f, f->b->caps.limits.nr_slots, 8, 1, 0);
 	assert_int_equal(create(f, s), -EINVAL);
 	s = slot(f, 1, 8, 1, 0);
-	s.space = f->b->caps.nr_spaces;
+	s.space = f->b->caps.limits.nr_spaces;
 	assert_int_equal(create(f, s), -EINVAL);
 	s = slot(f, 1, 8, 1, 0);
 	s.hva++;
@@ -264,7 +265,7 @@ static void readonly(void **state)
 	struct fix *f = *state;
 	struct gm_slot s = slot(f, 0, 4, 1, 0);
 
-	if (!f->b->caps.readonly_mem)
+	if (!f->b->caps.limits.readonly_mem)
 		part_skip("VMs have no read-only slots here");
 	s.flags = GM_SLOT_READONLY;
 	assert_int_equal(create(f, s), 0);
@@ -277,7 +278,7 @@ static void address_spaces(void **state)
 	struct fix *f = *state;
 	struct gm_slot s = slot(f, 0, 4, 1, 0);
 
-	if (f->b->caps.nr_spaces < 2)
+	if (f->b->caps.limits.nr_spaces < 2)
 		part_skip("VMs have one address space here");
 	assert_int_equal(create(f, s), 0);
 	s.space = 1;
@@ -319,7 +320,7 @@ static void guest_memfd(void **state)
 	if (old_ioctl)
 		return; /* see below */
 	s.flags = GM_SLOT_GUEST_MEMFD;
-	fd = f->b->caps.guest_memfd ? ioctl(f->vm.vm, CREATE_GUEST_MEMFD, &args) : -1;
+	fd = f->b->caps.limits.guest_memfd ? ioctl(f->vm.vm, CREATE_GUEST_MEMFD, &args) : -1;
 	if (fd < 0)
 		part_skip("VMs have no guest_memfd here");
 	s.gmem_fd = f->vm.kvm;
