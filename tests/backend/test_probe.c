@@ -177,6 +177,7 @@ static void test_limits_among_others(void **state)
 
 static void test_limits_without_memory(void **state)
 {
+	struct gm_slot ours = {.gpa = {8 * PAGE, 12 * PAGE - 1}, .hva = 0x30000000, .id = 5};
 	uint32_t id = 0, taken;
 	struct kernel k;
 
@@ -194,6 +195,14 @@ static void test_limits_without_memory(void **state)
 	k.no_delete = false;
 	assert_int_equal(gm_probe_ids(&k.probe, 0, &id, 1, NULL, &taken), 0);
 	no_slots(&k, 0, NR_SLOTS - 1);
+	/* So it is not taken for somebody else's. */
+	k.no_delete = true;
+	assert_int_equal(gm_probe_ids(&k.probe, 0, &id, 1, NULL, &taken), -ENOMEM);
+	assert_true(k.probe.left);
+	k.no_delete = false;
+	assert_int_equal(set(&k, 5, 8 * PAGE, 4 * PAGE, ours.hva), 0);
+	assert_int_equal(gm_probe_ids(&k.probe, 0, &id, 1, &ours, &taken), 0);
+	no_slots(&k, 0, 4);
 	close_kernel(&k);
 }
 
