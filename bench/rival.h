@@ -28,8 +28,6 @@ struct layout {
  * boundary. */
 uint64_t layout_page(const struct layout *l, unsigned i);
 uint64_t layout_size(const struct layout *l);
-/* Vcpus have the time between two changes. */
-void rival_pause(void);
 
 /* What a change took, in us. */
 struct took {

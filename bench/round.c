@@ -5,23 +5,11 @@
 #include <err.h>
 #include <stdlib.h>
 
-/* Where the pages of a layout in pages begin. The guest's code and counters are below. */
-#define PAGES_AT (2 * MIB)
-
 /* inhibit can take long where the guest is large: a whole cycle at least, and then not much longer than this. */
 #define INHIBIT_US 1e5
 
-uint64_t layout_page(const struct layout *l, unsigned i)
-{
-	return l->pages ? PAGES_AT + 2 * PAGE * i : l->size / 2 + 16 * PAGE;
-}
-
-uint64_t layout_size(const struct layout *l)
-{
-	return l->pages ? layout_page(l, l->pages) : l->size;
-}
-
-void rival_pause(void)
+/* They have the time between two changes. */
+static void let_vcpus_run(void)
 {
 	sleep_us(200);
 }
@@ -51,7 +39,7 @@ static void turn_ours(struct round *r, enum crew_state state, int cycles, struct
 	unsigned page = 0;
 
 	crew_start(&r->ours.crew, state);
-	rival_pause();
+	let_vcpus_run();
 	for (int i = 0; i < 2 * cycles; i++) {
 		struct took took;
 
@@ -60,7 +48,7 @@ static void turn_ours(struct round *r, enum crew_state state, int cycles, struct
 		took = ours_change(&r->ours, page, i % 2 == 0);
 		if (s)
 			add(s, ROUND_OURS, took);
-		rival_pause();
+		let_vcpus_run();
 	}
 	crew_stop(&r->ours.crew);
 }
@@ -73,7 +61,7 @@ static void replay(struct round *r, size_t first, size_t end, bool held, struct 
 
 		if (s)
 			add(s, held ? ROUND_BY_HAND : ROUND_FLOOR, took);
-		rival_pause();
+		let_vcpus_run();
 	}
 }
 
@@ -84,7 +72,7 @@ static void turn_hand(struct round *r, enum crew_state state, struct round_serie
 
 	if (half) {
 		crew_start(&r->hand.crew, state);
-		rival_pause();
+		let_vcpus_run();
 		replay(r, 0, half, true, s);
 		crew_stop(&r->hand.crew);
 	}
@@ -98,14 +86,14 @@ static void turn_inhibit(struct round *r, enum crew_state state, int cycles, str
 	unsigned page = 0;
 
 	crew_start(&r->inhibit.crew, state);
-	rival_pause();
+	let_vcpus_run();
 	for (int i = 0; i < 2 * cycles; i++) {
 		if (i >= 2 && i % 2 == 0 && now_us() > end)
 			break;
 		if (i % 2 == 0)
 			page = any_page(r);
 		add(s, ROUND_INHIBIT, inhibit_change(&r->inhibit, page, i % 2 == 0));
-		rival_pause();
+		let_vcpus_run();
 	}
 	crew_stop(&r->inhibit.crew);
 }

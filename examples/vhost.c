@@ -5,7 +5,7 @@
  *     vhost                     each request meets the old map or the new one
  *     vhost without-listener    the device asks the map for each access: right for each, and wrong for the request
  *
- * cc vhost.c $(pkg-config --cflags --libs gpamap) -pthread */
+ * cc vhost.c $(pkg-config --cflags --libs gpamap-sim) -pthread */
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>

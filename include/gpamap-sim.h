@@ -24,6 +24,9 @@ struct gpamap_sim_vcpu;
 enum {
 	GPAMAP_SIM_NO_READONLY = 1u << 0, /* KVM without KVM_CAP_READONLY_MEM */
 	GPAMAP_SIM_NO_REGION2 = 1u << 1,  /* KVM without KVM_SET_USER_MEMORY_REGION2 */
+	GPAMAP_SIM_GMEM_EEXIST = 1u
+				 << 2,	 /* Linux 7.2: pages of a guest_memfd bound twice: EEXIST */
+	GPAMAP_SIM_DIRTY_RING = 1u << 3, /* a VM with a dirty ring, and so without bitmaps */
 };
 
 struct gpamap_sim_options {
@@ -31,9 +34,14 @@ struct gpamap_sim_options {
 	unsigned spaces;   /* 1 to 16; 0: 1 */
 	uint32_t slots;	   /* per address space, up to 65536; 0: 32764 */
 	unsigned gpa_bits; /* of the greatest GPA, 16 to 64; 0: 52 */
+	/* A range in which KVM has slots of its own, in all address spaces, as those for the TSS, the identity map and
+	 * the APIC page: no other slot may overlap it. Whole pages; size 0: none. What guests find there is not
+	 * simulated: nothing. */
+	uint64_t hidden_gpa;
+	uint64_t hidden_size;
 };
 
-/* Make a simulated VM; @opt may be NULL. -EINVAL: an option is out of range. -ENOMEM. */
+/* Make a simulated VM; @opt may be NULL. -EINVAL: an option is out of range, or misaligned. -ENOMEM. */
 int gpamap_sim_new(const struct gpamap_sim_options *opt, struct gpamap_sim **ret);
 /* End it. Its map and vCPUs must be gone. NULL is fine. */
 void gpamap_sim_free(struct gpamap_sim *sim);
@@ -68,14 +76,16 @@ struct gpamap_sim_slot {
  * -EINVAL: unknown or illegal flags, also of a delete; gpa, size, hva or guest_memfd_offset not a multiple
  * of the page size; hva beyond user memory; gpa wraps or is beyond gpa_bits; more than 2^31-1 pages; no such
  * id or space; a delete of nothing; another size, hva or READONLY; any change of a guest_memfd slot; pages
- * of a guest_memfd that another slot has. -EEXIST: overlaps another slot of its space. -EBADF: guest_memfd
- * above INT32_MAX. -ENOMEM. A failed call changes nothing, but a move that fails for its gpa, or by the fault
- * plan, has had the slot INVALID for a moment.
+ * of a guest_memfd that another slot has. -EEXIST: overlaps another slot of its space, or the hidden range; with
+ * GPAMAP_SIM_GMEM_EEXIST also: pages of a guest_memfd that another slot has. -EBADF: guest_memfd above INT32_MAX.
+ * -ENOMEM. A failed call changes nothing, but a move that fails for its gpa, or by the fault plan, has had the slot
+ * INVALID for a moment: see gpamap_sim_traces().
  */
 int gpamap_sim_set_slot(struct gpamap_sim *sim, const struct gpamap_sim_slot *slot);
 /* KVM_GET_DIRTY_LOG: read and clear. @bitmap: 1 bit per page, rounded up to 64. A log begins clean when
  * LOG_DIRTY goes on, lives through moves, and ends with LOG_DIRTY off or a delete.
- * -ENOENT: no slot or no log. -EINVAL: no such id or space. -EFAULT: @bitmap is NULL. */
+ * -ENXIO: GPAMAP_SIM_DIRTY_RING; the slots take LOG_DIRTY all the same, and the ring is not simulated. -ENOENT: no
+ * slot or no log. -EINVAL: no such id or space. -EFAULT: @bitmap is NULL. */
 int gpamap_sim_get_dirty_log(struct gpamap_sim *sim, uint32_t slot, void *bitmap);
 
 /* --------------------------------------------------------------------------------- guests --- */
@@ -169,6 +179,10 @@ void gpamap_sim_fail(struct gpamap_sim *sim, enum gpamap_sim_call call, unsigned
 		     bool forever);
 /* How many calls of a kind there have been, failed ones included. */
 uint64_t gpamap_sim_calls(struct gpamap_sim *sim, enum gpamap_sim_call call);
+/* How many calls have been refused and left a trace all the same: moves whose slot was INVALID before they failed.
+ * @running: only those of them during which a vCPU was in gpamap_sim_vcpu_run(), before or after; one that enters and
+ * leaves in between may be missed. Any thread may call it. */
+uint64_t gpamap_sim_traces(struct gpamap_sim *sim, bool running);
 
 enum gpamap_sim_step {
 	GPAMAP_SIM_WHILE_INVALID = 1, /* the slot is INVALID */

@@ -4,37 +4,42 @@
 #include <string.h>
 
 #include "api/impl.h"
-#include "gpamap-sim.h"
+#include "api/private.h"
 #include "ops/access.h"
 #include "ops/dirty.h"
 
-static int attach(struct gpamap *m, int err, const struct gm_engine *engine, unsigned id,
-		  struct gpamap_vcpu **ret)
+int gm_private_vcpu_attach(struct gpamap *m, gm_engine_maker *make, void *vcpu, unsigned id,
+			   struct gpamap_vcpu **ret)
 {
 	struct gm_msg msg = {""};
+	struct gm_engine engine;
+	int err = make(m->backend, vcpu, &engine);
 
 	if (err)
 		gm_fail(&msg, err, "vCPU %u is not of this map's sort of VM", id);
 	else
-		err = gm_vcpu_new(m, &m->gate, engine, id, &m->alloc, &msg, ret);
+		err = gm_vcpu_new(m, &m->gate, &engine, id, &m->alloc, &msg, ret);
 	return err ? gm_map_fail(m, err, &msg) : 0;
+}
+
+struct kvm_vcpu {
+	int fd;
+	struct kvm_run *run;
+};
+
+static int kvm_engine(struct gm_backend *b, void *vcpu, struct gm_engine *ret)
+{
+	const struct kvm_vcpu *v = vcpu;
+
+	return gm_kvm_engine(b, v->fd, v->run, ret);
 }
 
 int gpamap_vcpu_attach(struct gpamap *m, int vcpu_fd, struct kvm_run *run, unsigned id,
 		       struct gpamap_vcpu **ret)
 {
-	struct gm_engine engine;
-	int err = gm_kvm_engine(m->backend, vcpu_fd, run, &engine);
+	struct kvm_vcpu vcpu = {vcpu_fd, run};
 
-	return attach(m, err, &engine, id, ret);
-}
-
-int gpamap_sim_vcpu_attach(struct gpamap *m, struct gpamap_sim_vcpu *vcpu, struct gpamap_vcpu **ret)
-{
-	struct gm_engine engine;
-	int err = gm_sim_engine(m->backend, vcpu, &engine);
-
-	return attach(m, err, &engine, gpamap_sim_vcpu_id(vcpu), ret);
+	return gm_private_vcpu_attach(m, kvm_engine, &vcpu, id, ret);
 }
 
 void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu)

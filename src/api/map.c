@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "api/impl.h"
-#include "gpamap-sim.h"
+#include "api/private.h"
 
 #define DEFAULT_TIMEOUT_MS 5000
 #define DEFAULT_MAX_SLOT_SIZE (UINT64_C(1) << 30)
@@ -203,46 +203,39 @@ no_gate:
 	return err;
 }
 
-/* Common to all backends: @err and @msg from making the backend, if that failed. */
-static int new_over(struct gm_backend *b, int err, const struct gm_alloc *alloc,
-		    const struct gpamap_options *opt, struct gm_msg *msg, struct gpamap **ret)
+static const struct gpamap_options no_options;
+
+int gm_private_map_new(gm_backend_maker *make, void *vm, const struct gpamap_options *opt,
+		       struct gpamap **ret)
 {
+	const struct gpamap_options *o = opt ? opt : &no_options;
+	struct gm_alloc alloc = alloc_of(o);
+	struct gm_msg msg = {""};
+	struct gm_backend *b = NULL;
+	int err = check_alloc(o, &msg);
+
 	if (!err)
-		err = gm_map_new(b, alloc, opt, msg, ret);
+		err = make(vm, &alloc, &msg, &b);
+	if (!err)
+		err = gm_map_new(b, &alloc, o, &msg, ret);
 	if (err)
-		gm_explain(msg, err);
-	if (err && opt->message && opt->message_size) {
-		snprintf(opt->message, opt->message_size, "%s", msg->text);
-	}
+		gm_explain(&msg, err);
+	if (err && o->message && o->message_size)
+		snprintf(o->message, o->message_size, "%s", msg.text);
 	return err;
 }
 
-static const struct gpamap_options no_options;
+static int make_kvm(void *vm, const struct gm_alloc *alloc, struct gm_msg *msg,
+		    struct gm_backend **ret)
+{
+	const int *fd = vm;
+
+	return gm_kvm_new(*fd, alloc, msg, ret);
+}
 
 int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret)
 {
-	const struct gpamap_options *o = opt ? opt : &no_options;
-	struct gm_alloc alloc = alloc_of(o);
-	struct gm_msg msg = {""};
-	struct gm_backend *b = NULL;
-	int err = check_alloc(o, &msg);
-
-	if (!err)
-		err = gm_kvm_new(vm_fd, &alloc, &msg, &b);
-	return new_over(b, err, &alloc, o, &msg, ret);
-}
-
-int gpamap_new_sim(struct gpamap_sim *sim, const struct gpamap_options *opt, struct gpamap **ret)
-{
-	const struct gpamap_options *o = opt ? opt : &no_options;
-	struct gm_alloc alloc = alloc_of(o);
-	struct gm_msg msg = {""};
-	struct gm_backend *b = NULL;
-	int err = check_alloc(o, &msg);
-
-	if (!err)
-		err = gm_sim_new(sim, &alloc, &msg, &b);
-	return new_over(b, err, &alloc, o, &msg, ret);
+	return gm_private_map_new(make_kvm, &vm_fd, opt, ret);
 }
 
 /* Errors are of no use to anyone here: a slot that can't be deleted goes with its VM. */

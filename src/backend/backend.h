@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the library needs of a hypervisor: a few primitives, for a VM and for a vCPU. kvm.c and sim.c
- * provide them. Callers hold what the comments say; a primitive holds no lock of the library.
+ * What the library needs of a hypervisor: a few primitives, for a VM and for a vCPU. kvm.c
+ * provides them, and what stands outside of the library by way of api/private.h. Callers hold what the comments say; a primitive holds no lock of the library.
  */
 #ifndef GM_BACKEND_BACKEND_H
 #define GM_BACKEND_BACKEND_H
@@ -15,8 +15,6 @@
 #include "plan/plan.h"
 
 struct kvm_run;
-struct gpamap_sim;
-struct gpamap_sim_vcpu;
 struct gm_backend;
 
 /* Found once, when the map is made; but for limits.log, which has_log() finds. */
@@ -76,7 +74,7 @@ struct gm_engine {
 	struct kvm_run *kvm_run;
 	union {
 		int fd;
-		struct gpamap_sim_vcpu *sim;
+		void *vcpu;
 	};
 };
 
@@ -85,10 +83,6 @@ int gm_kvm_new(int vm_fd, const struct gm_alloc *alloc, struct gm_msg *msg,
 	       struct gm_backend **ret);
 /* Of the VM behind @b: -ENOTSUP if @b is not of that sort. */
 int gm_kvm_engine(struct gm_backend *b, int vcpu_fd, struct kvm_run *run, struct gm_engine *ret);
-
-int gm_sim_new(struct gpamap_sim *sim, const struct gm_alloc *alloc, struct gm_msg *msg,
-	       struct gm_backend **ret);
-int gm_sim_engine(struct gm_backend *b, struct gpamap_sim_vcpu *vcpu, struct gm_engine *ret);
 
 /* The byte that makes KVM_RUN return at once. The layout of kvm_run is known to the backends alone. */
 uint8_t *gm_engine_immediate_exit(struct gm_engine *e);

@@ -100,25 +100,4 @@ int gm_plan_make(struct gm_plan *plan, const struct gm_plan_input *in, struct gm
 void gm_plan_accept(struct gm_plan *plan, const struct gm_plan_input *in);
 void gm_plan_reject(struct gm_plan *plan, const struct gm_plan_input *in);
 
-/*
- * The verifier: replays @plan on a model of the kernel with @old slots, and proves that
- *  V1 no operation breaks a rule of the kernel (overlap, ids, what may change in place, limits),
- *  V2 no page backed before and after is unbacked, or shows other memory than before or after, outside
- *     of the critical part,
- *  V3 the slots at the end are just what the next views say, page by page, over the whole space.
- * Shares no code with the planner but the types. Linear in the slots. 0, or -EINVAL and the reason.
- */
-struct gm_verify_input {
-	const struct gm_alloc *alloc;
-	uint64_t page_size;
-	uint64_t max_slot_size;
-	unsigned nr_spaces;
-	uint32_t max_slots;	   /* per address space, at any time */
-	const struct gm_slot *old; /* in any order; without the missing ones, with the strays */
-	size_t nr_old;
-	const struct gm_node *const *views; /* roots of the next views */
-};
-int gm_plan_verify(const struct gm_plan *plan, const struct gm_verify_input *in,
-		   struct gm_msg *msg);
-
 #endif

@@ -92,6 +92,15 @@ uint8_t *mem_new(uint32_t id, size_t pages)
 	return p;
 }
 
+uint8_t *mem_a, *mem_b, *mem_c;
+
+void mems_new(size_t pages)
+{
+	mem_a = mem_new(A, pages);
+	mem_b = mem_new(B, pages);
+	mem_c = mem_new(C, pages);
+}
+
 /* -------------------------------------------------------------------------------------- VMs --- */
 
 /* The probe's guest: load, load the second word and store it again, stop. */
@@ -211,6 +220,22 @@ void vm_close(struct vm *vm)
 	vm_close_sim(vm);
 }
 
+struct vm vm;
+
+int vm_setup(void **state)
+{
+	(void)state;
+	vm_open(&vm, NULL, NULL);
+	return 0;
+}
+
+int vm_teardown(void **state)
+{
+	(void)state;
+	vm_close(&vm);
+	return 0;
+}
+
 struct gpamap_txn *vm_begin(struct vm *vm)
 {
 	struct gpamap_txn *txn;
@@ -267,6 +292,14 @@ struct gpamap_region *vm_ram(struct vm *vm, void *hva, uint64_t pages, uint64_t 
 	};
 
 	return vm_region(vm, &desc);
+}
+
+struct gpamap_commit_report vm_add(struct vm *vm, struct gpamap_region *region, uint64_t page)
+{
+	struct gpamap_txn *txn = vm_begin(vm);
+
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm->map, 0), page * PAGE, region, 0));
+	return vm_commit(vm, txn);
 }
 
 struct seen vm_say(struct vm *vm, unsigned space, uint64_t gpa)

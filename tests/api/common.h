@@ -76,6 +76,11 @@ static inline uint64_t mem_tag(uint32_t id, uint64_t page)
 	return (uint64_t)id << 32 | page;
 }
 
+/* Memory for tests, each at one address; mems_new() makes them all, of so many pages. */
+enum { A = 1, B, C };
+extern uint8_t *mem_a, *mem_b, *mem_c;
+void mems_new(size_t pages);
+
 /* -------------------------------------------------------------------------------------- VMs --- */
 
 /* What a guest finds at a page. */
@@ -113,6 +118,12 @@ void vm_close(struct vm *vm);
 void vm_close_map(struct vm *vm);
 void vm_close_sim(struct vm *vm);
 
+/* The VM of a test, opened without options before it and closed after it. */
+extern struct vm vm;
+int vm_setup(void **state);
+int vm_teardown(void **state);
+#define vm_test(f) cmocka_unit_test_setup_teardown(f, vm_setup, vm_teardown)
+
 struct gpamap_txn *vm_begin(struct vm *vm);
 /* Must succeed. */
 struct gpamap_commit_report vm_commit(struct vm *vm, struct gpamap_txn *txn);
@@ -120,6 +131,8 @@ struct gpamap_commit_report vm_commit_flags(struct vm *vm, struct gpamap_txn *tx
 struct gpamap_stats vm_stats(struct vm *vm);
 struct gpamap_region *vm_region(struct vm *vm, const struct gpamap_region_desc *desc);
 struct gpamap_region *vm_ram(struct vm *vm, void *hva, uint64_t pages, uint64_t max_pages);
+/* A region comes to a page of space 0, committed. */
+struct gpamap_commit_report vm_add(struct vm *vm, struct gpamap_region *region, uint64_t page);
 
 /* What a guest finds at @gpa in address space 0. The second word of a writable page is written, with what
  * it held; so it is dirty then. */

@@ -138,14 +138,10 @@ void ears_reset(void)
 
 /* -------------------------------------------------------------------------------- set-up --- */
 
-uint8_t *mem_a, *mem_b;
-struct vm vm;
-
 int ears_memory(void **state)
 {
 	(void)state;
-	mem_a = mem_new(A, 32);
-	mem_b = mem_new(B, 32);
+	mems_new(32);
 	return 0;
 }
 

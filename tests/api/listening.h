@@ -47,11 +47,6 @@ void ears_reset(void);
 	} while (0)
 
 /* A VM of which pages 0 to 15 are A and page 40 is B, with listeners. The set-up of each test, and of all. */
-enum { A = 1, B };
-
-extern struct vm vm;
-extern uint8_t *mem_a, *mem_b;
-
 int ears_memory(void **state);
 int ears_setup(void **state);
 int ears_teardown(void **state);

@@ -2,7 +2,7 @@
 /* The script; see script.h. */
 #include "script.h"
 
-static uint8_t *mem_a, *mem_b, *mem_c, *mem_c_again;
+static uint8_t *mem_c_again;
 
 /* An edit that fails changes nothing, so it can be done again. */
 #define EDIT(edit)                     \
@@ -210,9 +210,7 @@ void script_empty_commit(struct script *s)
 int script_record(void **state)
 {
 	(void)state;
-	mem_a = mem_new(A, 64);
-	mem_b = mem_new(B, 64);
-	mem_c = mem_new(C, 64);
+	mems_new(64);
 	mem_c_again = mem_again(C, 64);
 	for (size_t i = 0; i <= STEPS; i++) {
 		struct script s;

@@ -10,8 +10,6 @@
 
 #define STEPS 12
 
-enum { A = 1, B, C };
-
 struct script {
 	struct vm vm;
 	struct gpamap_region *ram;    /* resizable, A, first at page 0 */

@@ -11,26 +11,6 @@
 #define STRETCH_US 20000u
 #define STRETCH_NS (STRETCH_US * UINT64_C(1000))
 
-static uint8_t *mem_a, *mem_b, *mem_c;
-
-enum { A = 1, B, C };
-
-static struct vm vm;
-
-static int setup(void **state)
-{
-	(void)state;
-	vm_open(&vm, NULL, NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 static void expect(struct gpamap_commit_report r, unsigned early, unsigned critical, unsigned late)
 {
 	assert_int_equal(r.early, early);
@@ -45,10 +25,8 @@ static void expect(struct gpamap_commit_report r, unsigned early, unsigned criti
 static struct gpamap_region *ram_at(uint8_t *hva, uint64_t page, uint64_t pages, uint64_t max_pages)
 {
 	struct gpamap_region *r = vm_ram(&vm, hva, pages, max_pages);
-	struct gpamap_txn *txn = vm_begin(&vm);
 
-	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), page * PAGE, r, 0));
-	expect(vm_commit(&vm, txn), (unsigned)1, 0, 0);
+	expect(vm_add(&vm, r, page), (unsigned)1, 0, 0);
 	gpamap_region_put(r);
 	return r;
 }
@@ -501,28 +479,26 @@ static void blackout_with_a_listener(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(empty_transaction, setup, teardown),
-		cmocka_unit_test_setup_teardown(add_and_remove, setup, teardown),
-		cmocka_unit_test_setup_teardown(grow_and_shrink, setup, teardown),
-		cmocka_unit_test_setup_teardown(log_whole_slots, setup, teardown),
-		cmocka_unit_test_setup_teardown(protect_a_part, setup, teardown),
-		cmocka_unit_test_setup_teardown(reback, setup, teardown),
-		cmocka_unit_test_setup_teardown(move, setup, teardown),
-		cmocka_unit_test_setup_teardown(one_instant, setup, teardown),
-		cmocka_unit_test_setup_teardown(tree_verbs, setup, teardown),
-		cmocka_unit_test_setup_teardown(alias_verbs, setup, teardown),
-		cmocka_unit_test_setup_teardown(rom_device, setup, teardown),
-		cmocka_unit_test_setup_teardown(mmio_hides_memory, setup, teardown),
-		cmocka_unit_test_setup_teardown(plain_over_tree, setup, teardown),
-		cmocka_unit_test_setup_teardown(blackout, setup, teardown),
-		cmocka_unit_test_setup_teardown(no_blackout, setup, teardown),
-		cmocka_unit_test_setup_teardown(blackout_with_a_listener, setup, teardown),
+		vm_test(empty_transaction),
+		vm_test(add_and_remove),
+		vm_test(grow_and_shrink),
+		vm_test(log_whole_slots),
+		vm_test(protect_a_part),
+		vm_test(reback),
+		vm_test(move),
+		vm_test(one_instant),
+		vm_test(tree_verbs),
+		vm_test(alias_verbs),
+		vm_test(rom_device),
+		vm_test(mmio_hides_memory),
+		vm_test(plain_over_tree),
+		vm_test(blackout),
+		vm_test(no_blackout),
+		vm_test(blackout_with_a_listener),
 		cmocka_unit_test(two_spaces),
 		cmocka_unit_test(large_slots_are_cut),
 	};
 
-	mem_a = mem_new(A, 64);
-	mem_b = mem_new(B, 64);
-	mem_c = mem_new(C, 64);
+	mems_new(64);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,25 +4,6 @@
 
 #include <linux/kvm.h>
 
-enum { A = 1, B };
-
-static uint8_t *mem_a, *mem_b;
-static struct vm vm;
-
-static int setup(void **state)
-{
-	(void)state;
-	vm_open(&vm, NULL, NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 struct device {
 	struct gpamap_region *region;
 	int (*on_access)(struct device *dev);
@@ -65,12 +46,10 @@ static void device_new(struct device *dev, const struct gpamap_mmio_ops *ops, ui
 {
 	struct gpamap_region_desc desc = {
 		.kind = GPAMAP_MMIO, .name = "device", .size = 4 * PAGE, .ops = ops, .opaque = dev};
-	struct gpamap_txn *txn = vm_begin(&vm);
 
 	memset(dev, 0, sizeof(*dev));
 	dev->region = vm_region(&vm, &desc);
-	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), page * PAGE, dev->region, 0));
-	vm_commit(&vm, txn);
+	vm_add(&vm, dev->region, page);
 	gpamap_region_put(dev->region);
 }
 
@@ -293,14 +272,10 @@ static void rom_device(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(access_in_pieces, setup, teardown),
-		cmocka_unit_test_setup_teardown(vcpu_mmio, setup, teardown),
-		cmocka_unit_test_setup_teardown(device_that_commits, setup, teardown),
-		cmocka_unit_test_setup_teardown(device_that_fails, setup, teardown),
-		cmocka_unit_test_setup_teardown(rom_device, setup, teardown),
+		vm_test(access_in_pieces),  vm_test(vcpu_mmio),	 vm_test(device_that_commits),
+		vm_test(device_that_fails), vm_test(rom_device),
 	};
 
-	mem_a = mem_new(A, 64);
-	mem_b = mem_new(B, 64);
+	mems_new(64);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

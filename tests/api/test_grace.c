@@ -14,13 +14,8 @@
 #include "api/impl.h"
 #include "gpamap-listener.h"
 
-enum { A = 1, B };
-
 #define LINGER_MS 100 /* for a commit that does not wait to go on and free */
 #define GIVE_UP_MS 60000
-
-static uint8_t *mem_a, *mem_b;
-static struct vm vm;
 
 static struct reader {
 	pthread_t thread;
@@ -182,7 +177,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(taken_back_by_an_undo, setup, teardown),
 	};
 
-	mem_a = mem_new(A, 16);
-	mem_b = mem_new(B, 16);
+	mems_new(16);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

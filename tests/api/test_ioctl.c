@@ -11,15 +11,11 @@
 #include <semaphore.h>
 #include <sys/ioctl.h>
 
-enum { A = 1, B };
-
 #define DONE -ENOTSUP
 /* KVM has none with this number. */
 #define UNKNOWN _IOW(KVMIO, 0xdf, int)
 #define VCPUS 2
 
-static uint8_t *mem_a, *mem_b;
-static struct vm vm;
 static struct gpamap_sim_vcpu *sim_vcpu[VCPUS];
 static struct gpamap_vcpu *vcpu[VCPUS];
 
@@ -490,7 +486,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(gate_shut, setup, teardown),
 	};
 
-	mem_a = mem_new(A, 1);
-	mem_b = mem_new(B, 1);
+	mems_new(1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

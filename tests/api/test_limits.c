@@ -282,6 +282,54 @@ static void no_dirty_log(void **state)
 	vm_close(&vm);
 }
 
+/* The same, told by the VM. */
+static void dirty_ring(void **state)
+{
+	struct gpamap_sim_options sim = {.flags = GPAMAP_SIM_DIRTY_RING};
+	struct gpamap_region *ram;
+	struct gpamap_txn *txn;
+	struct vm vm;
+
+	(void)state;
+	vm_open(&vm, &sim, NULL);
+	ram = vm_ram(&vm, mem_new(MEM, 4), 4, 0);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_set_log(txn, ram, true));
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), 0, ram, 0));
+	commit_refused(&vm, txn, -ENOTSUP, "dirty ring");
+	gpamap_region_put(ram);
+	vm_close(&vm);
+}
+
+/* ------------------------------------------------------------------------------ KVM's own slots --- */
+
+/* Where they are can't be asked either. What overlaps them fails in the middle, is undone, and says what it may be. */
+static void hidden_slots(void **state)
+{
+	struct gpamap_sim_options sim = {.hidden_gpa = 20 * PAGE, .hidden_size = 3 * PAGE};
+	struct gpamap_options opt = {.max_slot_size = 4 * PAGE};
+	uint8_t *mem = mem_new(MEM, 32);
+	struct gpamap_txn *txn;
+	struct vm vm;
+
+	(void)state;
+	vm_open(&vm, &sim, &opt);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 32 * PAGE, mem, GPAMAP_RW));
+	refused(txn, gpamap_commit(txn, NULL, NULL), -EEXIST);
+	says(txn, "0x14000");
+	says(txn, "TSS");
+	gpamap_abort(txn);
+	vm_check_slots(&vm, WORLD_PAGES);
+	vm_check_hole(&vm, 0, 32);
+	/* Around them. */
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 20 * PAGE, mem, GPAMAP_RW));
+	ok_txn(txn, gpamap_map_pages(txn, 0, 23 * PAGE, 9 * PAGE, mem + 23 * PAGE, GPAMAP_RW));
+	vm_commit(&vm, txn);
+	vm_close(&vm);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -293,6 +341,8 @@ int main(void)
 		cmocka_unit_test(slots_made_before),
 		cmocka_unit_test(ids_are_asked_for_once),
 		cmocka_unit_test(no_dirty_log),
+		cmocka_unit_test(dirty_ring),
+		cmocka_unit_test(hidden_slots),
 	};
 
 	return cmocka_run_group_tests_name("api/limits", tests, NULL, NULL);

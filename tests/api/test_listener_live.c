@@ -21,7 +21,6 @@ enum { RING = 1, DATA };
 #define BEYOND (80 * PAGE)
 #define POISON UINT64_MAX
 
-static struct vm vm;
 static uint8_t *ring[2], *data[2];
 
 struct device {

@@ -5,28 +5,6 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-enum { A = 1, B };
-
-static uint8_t *mem_a, *mem_b;
-/* The VM of the test; a struct vm can't be copied. */
-static struct vm vms[2];
-static struct vm *now = &vms[0];
-#define vm (*now)
-
-static int setup(void **state)
-{
-	(void)state;
-	vm_open(&vm, NULL, NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 /* What a release callback found. */
 struct owner {
 	atomic_int released;
@@ -80,14 +58,6 @@ static struct gpamap_region *owned_ram(struct owner *o)
 	return owned(o, GPAMAP_RAM, NULL);
 }
 
-static void add_at(struct gpamap_region *r, uint64_t page)
-{
-	struct gpamap_txn *txn = vm_begin(&vm);
-
-	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), page * PAGE, r, 0));
-	vm_commit(&vm, txn);
-}
-
 static void by_put(void **state)
 {
 	struct owner o = {0};
@@ -109,7 +79,7 @@ static void by_commit(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	add_at(r, 8);
+	vm_add(&vm, r, 8);
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_remove(txn, r));
 	gpamap_region_put(r);
@@ -161,7 +131,7 @@ static void not_by_a_failed_commit(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	add_at(r, 0);
+	vm_add(&vm, r, 0);
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_remove(txn, r));
 	gpamap_region_put(r);
@@ -179,15 +149,13 @@ static void by_free(void **state)
 	struct gpamap_region *r;
 
 	(void)state;
-	now = &vms[1];
 	vm_open(&vm, NULL, NULL);
 	r = owned_ram(&o);
-	add_at(r, 0);
+	vm_add(&vm, r, 0);
 	gpamap_region_put(r);
 	assert_int_equal(o.released, 0);
 	vm_close(&vm);
 	assert_int_equal(o.released, 1);
-	now = &vms[0];
 }
 
 /* Handles may be put after the map has ended. */
@@ -199,14 +167,13 @@ static void after_free(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	now = &vms[1];
 	vm_open(&vm, NULL, NULL);
 	a = owned_ram(&in_map);
-	add_at(a, 0);
+	vm_add(&vm, a, 0);
 	b = owned_ram(&outside);
 	desc.target = c = owned_ram(&shown);
 	alias = vm_region(&vm, &desc);
-	add_at(alias, 20);
+	vm_add(&vm, alias, 20);
 	gpamap_region_put(c);
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_map_region(txn, 0, 40 * PAGE, PAGE, b, 0, GPAMAP_RW));
@@ -221,7 +188,6 @@ static void after_free(void **state)
 	gpamap_region_put(a);
 	assert_int_equal(in_map.released, 1);
 	vm_close_sim(&vm);
-	now = &vms[0];
 }
 
 static void through_alias_and_mapping(void **state)
@@ -233,7 +199,7 @@ static void through_alias_and_mapping(void **state)
 
 	(void)state;
 	alias = vm_region(&vm, &desc);
-	add_at(alias, 0);
+	vm_add(&vm, alias, 0);
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_map_region(txn, 0, 20 * PAGE, 4 * PAGE, r, 0, GPAMAP_RW));
 	vm_commit(&vm, txn);
@@ -311,7 +277,7 @@ static void device_new(struct device *dev, uint64_t page)
 	sem_init(&dev->entered, 0, 0);
 	sem_init(&dev->go_on, 0, 0);
 	dev->region = owned(&dev->owner, GPAMAP_MMIO, &device_ops);
-	add_at(dev->region, page);
+	vm_add(&vm, dev->region, page);
 }
 
 static int remove_self(struct device *dev)
@@ -390,20 +356,19 @@ static void by_the_last_reader(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(by_put, setup, teardown),
-		cmocka_unit_test_setup_teardown(by_commit, setup, teardown),
-		cmocka_unit_test_setup_teardown(by_abort, setup, teardown),
-		cmocka_unit_test_setup_teardown(by_abort_after_preview, setup, teardown),
-		cmocka_unit_test_setup_teardown(not_by_a_failed_commit, setup, teardown),
-		cmocka_unit_test_setup_teardown(by_free, setup, teardown),
-		cmocka_unit_test_setup_teardown(after_free, setup, teardown),
-		cmocka_unit_test_setup_teardown(through_alias_and_mapping, setup, teardown),
-		cmocka_unit_test_setup_teardown(not_while_broken, setup, teardown),
-		cmocka_unit_test_setup_teardown(device_that_removes_itself, setup, teardown),
-		cmocka_unit_test_setup_teardown(by_the_last_reader, setup, teardown),
+		vm_test(by_put),
+		vm_test(by_commit),
+		vm_test(by_abort),
+		vm_test(by_abort_after_preview),
+		vm_test(not_by_a_failed_commit),
+		cmocka_unit_test(by_free),
+		cmocka_unit_test(after_free),
+		vm_test(through_alias_and_mapping),
+		vm_test(not_while_broken),
+		vm_test(device_that_removes_itself),
+		vm_test(by_the_last_reader),
 	};
 
-	mem_a = mem_new(A, 64);
-	mem_b = mem_new(B, 64);
+	mems_new(64);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,6 @@
 
 enum { WAITERS = 6 };
 
-static struct vm vm;
 static atomic_int served;
 
 struct waiter {

@@ -6,13 +6,9 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-enum { A = 1, B };
-
 #define VCPU_ID 7
 #define TIMEOUT_MS 30
 
-static uint8_t *mem_a, *mem_b;
-static struct vm vm;
 static uint64_t deleted; /* slots, before a test's commit */
 
 /* A thread that is inside and does not come out until it's told to. */
@@ -469,7 +465,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(broken_early, setup, teardown),
 	};
 
-	mem_a = mem_new(A, 64);
-	mem_b = mem_new(B, 64);
+	mems_new(64);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,10 +6,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { A = 1, B };
-
-static uint8_t *mem_a, *mem_b;
-
 /* ---------------------------------------------------------------------------------- options --- */
 
 static void bad_options(void **state)
@@ -574,7 +570,6 @@ int main(void)
 		cmocka_unit_test(no_kick_signal),
 	};
 
-	mem_a = mem_new(A, 64);
-	mem_b = mem_new(B, 64);
+	mems_new(64);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

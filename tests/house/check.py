@@ -12,7 +12,8 @@ RULES = {
     "comments": [rules.check_comments, rules.check_licence],
     "format": [rules.check_format],
     "exports": [rules.check_exports],
-    "calls": [lambda root, archive: rules.check_calls(archive)],
+    "circles": [lambda root, *places: rules.check_circles(*places)],
+    "calls": [lambda root, *archives: rules.check_calls(*archives)],
 }
 
 

@@ -10,11 +10,20 @@ import shutil
 import subprocess
 
 # Layers from the lowest up; folders of one level don't meet.
-LEVEL = {"base": 0, "map": 1, "plan": 2, "sync": 2, "backend": 3, "ops": 4, "api": 5}
-PUBLIC = {"gpamap.h", "gpamap-listener.h", "gpamap-sim.h"}
+LEVEL = {"base": 0, "map": 1, "plan": 2, "sync": 2, "backend": 3, "ops": 4, "api": 5, "sim": 6}
+# The libraries, and the public headers whose functions each exports.
+LIBRARIES = {"libgpamap.so": ("gpamap.h", "gpamap-listener.h"), "libgpamap-sim.so": ("gpamap-sim.h",)}
+PUBLIC = {name for names in LIBRARIES.values() for name in names}
+# What libgpamap.so exports for libgpamap-sim.so alone, and under what node.
+PRIVATE = {"gm_private_map_new", "gm_private_vcpu_attach"}
+PRIVATE_NODE = "GPAMAP_PRIVATE_"
+# All that the simulated VM sees of the library's inside; it is another library.
+SIM_SEES = {"api/private.h", "backend/backend.h", "plan/kvm_rules.h"}
+SIM_SEES_FOLDERS = {"base", "sim"}
 
-# map/ and plan/ reach nothing else, through whatever they include.
+# map/, plan/ and the verifier of plans reach nothing else, through whatever they include.
 PURE = {"map", "plan"}
+PURE_FOLDERS = ["src/map", "src/plan", "tests/plan/verify"]
 PURE_HEADERS = {
     "assert.h", "errno.h", "inttypes.h", "limits.h", "stdalign.h", "stdarg.h", "stdatomic.h",
     "stdbool.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h", "stdnoreturn.h", "string.h",
@@ -97,6 +106,8 @@ def arrows_of(root, path, layer, is_test):
         # Tests may share what the tests of a lower layer have: "../base/counting.h".
         shared = is_test and name.startswith("../")
         other = layer_of(name[3:] if shared else name)
+        if layer == "sim" and not is_test and other and other not in SIM_SEES_FOLDERS and name not in SIM_SEES:
+            yield f'{path}: includes "{name}", which is inside of the other library'
         if other and not may_include(layer, other):
             yield f'{path}: {layer}/ includes "{name}", which is not below it'
         elif quoted and not other and name not in PUBLIC and not is_test:
@@ -106,9 +117,9 @@ def arrows_of(root, path, layer, is_test):
 
 
 def check_pure(root):
-    """map/ and plan/ reach no threads and no Linux headers, not even through others."""
-    for layer in sorted(PURE):
-        for path in files(root, ["src/" + layer], (".c", ".h")):
+    """map/, plan/ and the verifier reach no threads and no Linux headers, not even through others."""
+    for folder in PURE_FOLDERS:
+        for path in files(root, [folder], (".c", ".h")):
             for name, via in sorted(system_headers(root, path, {}).items()):
                 if name not in PURE_HEADERS:
                     yield f"{path}: reaches <{name}> through {via}"
@@ -121,7 +132,7 @@ def system_headers(root, path, seen):
         return found
     seen[path] = True
     for quoted, name in includes(read(root, path)):
-        inner = next((p for p in ("src/" + name, "include/" + name)
+        inner = next((p for p in (os.path.join(os.path.dirname(path), name), "src/" + name, "include/" + name)
                       if os.path.exists(os.path.join(root, p))), None)
         if inner:
             found.update(system_headers(root, inner, seen))
@@ -268,19 +279,67 @@ def nm(*args):
     return subprocess.run(["nm", *args], capture_output=True, text=True, check=True).stdout
 
 
-def check_exports(root, library):
-    """The shared library exports what the public headers declare, and nothing else."""
-    exported = {line.split()[-1].split("@")[0] for line in nm("-D", "--defined-only", library).splitlines()
-                if line.split()[-2] != "A"}
-    declared = set()
-    for name in PUBLIC:
-        path = os.path.join("include", name)
-        if os.path.exists(os.path.join(root, path)):
-            declared.update(function for function, _ in declarations(read(root, path)))
-    for symbol in sorted(exported - declared):
-        yield f"{symbol} is exported, and no public header declares it"
-    for symbol in sorted(declared - exported):
-        yield f"{symbol} is declared, and the library does not export it"
+def exports_of(library):
+    """{symbol: node} of what a shared library exports; the node is "" where it has none."""
+    symbols = (line.split()[-1] for line in nm("-D", "--defined-only", library).splitlines()
+               if line.split()[-2] != "A")
+    return {name: node for name, _, node in (symbol.replace("@@", "@").partition("@") for symbol in symbols)}
+
+
+def check_exports(root, *libraries):
+    """Each shared library exports what its public headers declare, and nothing else; but for the private functions,
+    each by its name, and under a node of their own."""
+    for library in libraries:
+        base = re.sub(r"\.so\..*", ".so", os.path.basename(library))
+        exported = exports_of(library)
+        declared = set()
+        for name in LIBRARIES[base]:
+            path = os.path.join("include", name)
+            if os.path.exists(os.path.join(root, path)):
+                declared.update(function for function, _ in declarations(read(root, path)))
+        private = PRIVATE if base == "libgpamap.so" else set()
+        for symbol in sorted(exported.keys() - declared - private):
+            yield f"{base}: {symbol} is exported, and no public header declares it"
+        for symbol in sorted((declared | private) - exported.keys()):
+            yield f"{base}: {symbol} is declared, and the library does not export it"
+        for symbol in sorted(symbol for symbol, node in exported.items()
+                             if node.startswith(PRIVATE_NODE) != (symbol in private)):
+            yield f"{base}: {symbol} is under the wrong node, {exported[symbol]}"
+
+
+def calls_between(places):
+    """{object: {object that it calls}} of all objects in archives, or in folders of objects."""
+    home, uses = {}, {}
+    for place in places:
+        members = [os.path.join(place, name) for name in sorted(os.listdir(place)) if name.endswith(".o")] \
+            if os.path.isdir(place) else [place]
+        for line in nm("-A", *members).splitlines():
+            where, _, rest = line.rpartition(":")
+            where = os.path.basename(where.rpartition(":")[2] or where)
+            kind, symbol = rest.split()[-2:]
+            uses.setdefault(where, set())
+            if kind in "TDBRVWC":
+                home[symbol] = where
+            elif kind == "U":
+                uses[where].add(symbol)
+    return {where: {home[symbol] for symbol in symbols if home.get(symbol, where) != where}
+            for where, symbols in uses.items()}
+
+
+def check_circles(*places):
+    """No two files call each other, be it through others: then a name is in the wrong file, or they are one."""
+    calls = calls_between(places)
+    if not calls:
+        yield f"{places}: no objects were found"
+    reach = {where: set(others) for where, others in calls.items()}
+    for via in reach:
+        for where in reach:
+            if via in reach[where]:
+                reach[where] |= reach[via]
+    for where in sorted(reach):
+        circle = sorted(other for other in reach[where] if where in reach[other])
+        if where in circle and where == circle[0]:
+            yield "a circle of calls: " + ", ".join(circle)
 
 
 def object_layer(member):
@@ -289,11 +348,11 @@ def object_layer(member):
     return next((layer for layer in LEVEL if name.startswith(layer + "_")), None)
 
 
-def check_calls(archive):
+def check_calls(*archives):
     """What the objects call obeys the arrows, too, whatever headers they have."""
     home = {}
     uses = []
-    for line in nm("-A", archive).splitlines():
+    for line in (line for archive in archives for line in nm("-A", archive).splitlines()):
         where, _, rest = line.rpartition(":")
         fields = rest.split()
         layer = object_layer(where.rpartition(":")[2] or where)
@@ -305,7 +364,7 @@ def check_calls(archive):
         elif kind == "U":
             uses.append((layer, where, symbol))
     if not home:
-        yield f"{archive}: no objects of the library were found"
+        yield f"{archives}: no objects of the library were found"
     for layer, where, symbol in uses:
         other = home.get(symbol)
         if other and not may_include(layer, other):

@@ -22,6 +22,11 @@ GOOD = {
     "src/backend/kvm.c": LICENCE + ABOUT + "#include <sys/ioctl.h>\nint f(void)\n{\n"
                          "\treturn ioctl(1, 2);\n}\n",
     "src/ops/vcpu.c": LICENCE + ABOUT + '/* not an ioctl(). */\n#include "sync/gate.h"\n',
+    "src/api/private.h": LICENCE + ABOUT + '#include "plan/plan.h"\n',
+    "src/sim/vm.c": LICENCE + ABOUT + '#include <pthread.h>\n#include "api/private.h"\n#include "base/tree.h"\n',
+    "src/plan/plan.h": LICENCE + ABOUT,
+    "tests/plan/verify/verify.h": LICENCE + ABOUT + '#include "plan/plan.h"\n',
+    "tests/plan/verify/verify.c": LICENCE + ABOUT + '#include "verify.h"\n',
     "tools/gpamap/main.c": LICENCE + ABOUT + '#include <gpamap.h>\n#include "main.h"\n',
     "tools/gpamap/main.h": LICENCE + ABOUT,
     "bench/internal_plan.c": LICENCE + ABOUT + '#include "plan/plan.h"\n',
@@ -37,6 +42,11 @@ BROKEN = [
     ("same level", "src/plan/plan.c", '#include "sync/gate.h"\n', rules.check_arrows),
     ("no folder", "src/base/tree.c", '#include "tree.h"\n', rules.check_arrows),
     ("dots", "src/ops/vcpu.c", '#include "../sync/gate.h"\n', rules.check_arrows),
+    ("sim inside", "src/sim/vm.c", '#include "ops/vcpu.h"\n', rules.check_arrows),
+    ("sim below the seam", "src/sim/vm.c", '#include "plan/plan.h"\n', rules.check_arrows),
+    ("up to sim", "src/ops/vcpu.c", '#include "sim/backend.h"\n', rules.check_arrows),
+    ("verifier up", "tests/plan/verify/verify.c", '#include "api/private.h"\n', rules.check_arrows),
+    ("verifier threads", "tests/plan/verify/verify.h", "#include <pthread.h>\n", rules.check_pure),
     ("test up", "tests/map/test_view.c", '#include "plan/plan.h"\n', rules.check_arrows),
     ("test helper up", "tests/map/test_view.c", '#include "../plan/helper.h"\n',
      rules.check_arrows),
@@ -114,13 +124,41 @@ class HouseTest(unittest.TestCase):
         self.assertEqual(len(list(rules.check_format(self.root))), 1)
 
     def test_exports(self):
-        good = "int gpamap_one(void){return 1;}\nint gpamap_two(void){return 2;}\n"
-        for name, text, expect in (("good", good, 0),
-                                   ("more", good + "int gpamap_four(void){return 4;}\n", 1),
-                                   ("leak", good + "int gm_leak(void){return 4;}\n", 1),
-                                   ("less", "int gpamap_one(void){return 1;}\n", 1)):
-            library = self.compile(name + ".c", text, "-shared", "-fPIC", "-nostdlib")
+        public = "int gpamap_one(void){return 1;}\n"
+        good = public + "int gpamap_two(void){return 2;}\n"
+        seam = "".join("int %s(void){return 5;}\n" % name for name in rules.PRIVATE)
+        script = os.path.join(self.root, "x.map")
+        os.mkdir(os.path.join(self.root, "lib"))
+        library = os.path.join(self.root, "lib", "libgpamap.so.1.2")
+        self.append("x.map", "P { global: gpamap_*; gm_leak; }; %s1 { global: gm_private_*; };\n" % rules.PRIVATE_NODE)
+        for name, text, expect in (("good", good + seam, 0),
+                                   ("more", good + seam + "int gpamap_four(void){return 4;}\n", 1),
+                                   ("leak", good + seam + "int gm_leak(void){return 4;}\n", 1),
+                                   ("leak_private", good + seam + "int gm_private_x(void){return 4;}\n", 2),
+                                   ("less_private", good + seam.replace("int gm_private_map_new", "static int x"), 1),
+                                   ("less", public + seam, 1)):
+            os.replace(self.compile(name + ".c", text, "-shared", "-fPIC", "-nostdlib",
+                                    "-Wl,--version-script=" + script), library)
             self.assertEqual(len(list(rules.check_exports(self.root, library))), expect, name)
+        # All in one node: the private ones are in the wrong one.
+        os.replace(self.compile("node.c", good + seam, "-shared", "-fPIC", "-nostdlib"), library)
+        self.assertEqual(len(list(rules.check_exports(self.root, library))), len(rules.PRIVATE))
+
+    def objects(self, **texts):
+        """A folder with an object of each text."""
+        folder = os.path.join(self.root, "objects")
+        os.makedirs(folder, exist_ok=True)
+        for name, text in texts.items():
+            os.replace(self.compile(name + ".c", text, "-c"), os.path.join(folder, name + ".c.o"))
+            os.unlink(os.path.join(self.root, name + ".c"))
+        return folder
+
+    def test_circles(self):
+        text = "int %s(void);int %s(void){return %s();}\n"
+        down = {"a": text % ("b", "a", "b"), "b": text % ("c", "b", "c"), "c": "int c(void){return 1;}\n"}
+        self.assertEqual(list(rules.check_circles(self.objects(**down))), [])
+        folder = self.objects(c=text % ("a", "c", "a"))
+        self.assertEqual(list(rules.check_circles(folder)), ["a circle of calls: a.c.o, b.c.o, c.c.o"])
 
     def test_calls(self):
         def archive(base, plan):

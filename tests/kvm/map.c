@@ -3,6 +3,7 @@
 #include "vm.h"
 
 #include <semaphore.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,6 +49,27 @@ uint64_t vm_flip(struct vm *vm, struct gpamap_txn *txn, unsigned page)
 uint64_t vm_word(struct vm *vm, unsigned page)
 {
 	return word_at(hva_of(vm, page));
+}
+
+struct kvm_userspace_memory_region vm_own_region(const struct vm *vm, uint32_t slot, unsigned page)
+{
+	return (struct kvm_userspace_memory_region){
+		.slot = slot,
+		.flags = KVM_MEM_LOG_DIRTY_PAGES,
+		.guest_phys_addr = vm_gpa(vm, page),
+		.memory_size = vm->page,
+		.userspace_addr = (uintptr_t)vm->other,
+	};
+}
+
+void vm_add_own_slot(struct vm *vm, uint32_t slot, unsigned page)
+{
+	struct kvm_userspace_memory_region r = vm_own_region(vm, slot, page);
+
+	ok(gpamap_reserve_slots(vm->map, 0, slot, 1));
+	ok(gpamap_enter(vm->map));
+	ok(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r));
+	gpamap_leave(vm->map);
 }
 
 int vm_flip_page(struct vm *vm, unsigned page, struct gpamap_commit_report *ret)

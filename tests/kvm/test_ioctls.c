@@ -34,17 +34,6 @@ static int teardown(void **state)
 
 /* -------------------------------------------------------------------------------- one by one --- */
 
-static struct kvm_userspace_memory_region region_of(unsigned slot)
-{
-	return (struct kvm_userspace_memory_region){
-		.slot = slot,
-		.flags = KVM_MEM_LOG_DIRTY_PAGES,
-		.guest_phys_addr = vm_gpa(&vm, RESERVED_AT),
-		.memory_size = vm.page,
-		.userspace_addr = (uintptr_t)vm.other,
-	};
-}
-
 static int get_reserved_log(void)
 {
 	static uint64_t bitmap;
@@ -55,7 +44,7 @@ static int get_reserved_log(void)
 
 static void slots(void **state)
 {
-	struct kvm_userspace_memory_region region = region_of(RESERVED_SLOT);
+	struct kvm_userspace_memory_region region = vm_own_region(&vm, RESERVED_SLOT, RESERVED_AT);
 	struct kvm_dirty_log log = {.slot = 0};
 
 	(void)state;
@@ -263,7 +252,7 @@ static void look_in_handler(struct vcpu *v)
 /* In exit handlers, while a commit kicks this vCPU, or waits for it. */
 static void by_own_thread(void **state)
 {
-	struct kvm_userspace_memory_region region = region_of(RESERVED_SLOT);
+	struct kvm_userspace_memory_region region = vm_own_region(&vm, RESERVED_SLOT, RESERVED_AT);
 	struct vcpu *v = vcpu_new(&vm, 0);
 
 	(void)state;
@@ -384,7 +373,7 @@ static void join_well(pthread_t thread)
 /* A commit has shut the gate, and waits for a vCPU that stays inside: some wait with it, some don't. */
 static void gate_shut(void **state)
 {
-	struct kvm_userspace_memory_region region = region_of(RESERVED_SLOT);
+	struct kvm_userspace_memory_region region = vm_own_region(&vm, RESERVED_SLOT, RESERVED_AT);
 	struct caller callers[] = {
 		{.name = "a free one of the VM", .call = vm_free},
 		{.name = "a free one of a vCPU", .call = vcpu_is_free},

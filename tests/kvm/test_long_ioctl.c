@@ -31,28 +31,11 @@ struct caller {
 
 static struct caller caller;
 
-/* A slot of the application's own, with a log. */
-static void add_reserved_slot(void)
-{
-	struct kvm_userspace_memory_region r = {
-		.slot = RESERVED_SLOT,
-		.flags = KVM_MEM_LOG_DIRTY_PAGES,
-		.guest_phys_addr = vm_gpa(&vm, RESERVED_AT),
-		.memory_size = vm.page,
-		.userspace_addr = (uintptr_t)vm.other,
-	};
-
-	ok(gpamap_reserve_slots(vm.map, 0, RESERVED_SLOT, 1));
-	ok(gpamap_enter(vm.map));
-	ok(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &r));
-	gpamap_leave(vm.map);
-}
-
 static int setup(void **state)
 {
 	(void)state;
 	vm_open(&vm, 0);
-	add_reserved_slot();
+	vm_add_own_slot(&vm, RESERVED_SLOT, RESERVED_AT);
 	buffer = mmap(NULL, vm.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(buffer != MAP_FAILED);
 	memset(&caller, 0, sizeof(caller));
@@ -205,7 +188,7 @@ static void wait_for_ioctl(unsigned flags)
 
 	vm_close(&vm);
 	vm_open(&vm, flags);
-	add_reserved_slot();
+	vm_add_own_slot(&vm, RESERVED_SLOT, RESERVED_AT);
 	uffd_open(&uffd, buffer, vm.page, NULL, 0);
 	caller.log = &log;
 	ok(pthread_create(&caller.thread, NULL, call, &caller));

@@ -31,23 +31,6 @@ static atomic_bool stop;
 static atomic_int inside;
 static atomic_ulong empty; /* times that the last one left */
 
-/* A slot of the application's own, with a log. */
-static void add_reserved_slot(void)
-{
-	struct kvm_userspace_memory_region r = {
-		.slot = RESERVED_SLOT,
-		.flags = KVM_MEM_LOG_DIRTY_PAGES,
-		.guest_phys_addr = vm_gpa(&vm, RESERVED_AT),
-		.memory_size = vm.page,
-		.userspace_addr = (uintptr_t)vm.other,
-	};
-
-	ok(gpamap_reserve_slots(vm.map, 0, RESERVED_SLOT, 1));
-	ok(gpamap_enter(vm.map));
-	ok(ioctl(vm.fd, KVM_SET_USER_MEMORY_REGION, &r));
-	gpamap_leave(vm.map);
-}
-
 /* Ioctls until another thread is inside. Not without end: it can't come in while the gate is shut. */
 static int call_until_relieved(void)
 {
@@ -147,7 +130,7 @@ static void commits_in_a_storm(unsigned flags)
 	struct vcpu *v;
 
 	vm_open(&vm, flags);
-	add_reserved_slot();
+	vm_add_own_slot(&vm, RESERVED_SLOT, RESERVED_AT);
 	v = vcpu_new(&vm, 0);
 	vcpu_set(v, USER, LOOP, WATCHED, false);
 	vcpu_start(v);

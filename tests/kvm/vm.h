@@ -179,6 +179,10 @@ int vm_flip_page(struct vm *vm, unsigned page, struct gpamap_commit_report *ret)
 /* Commit with time enough; it must succeed. */
 void vm_commit(struct gpamap_txn *txn, unsigned flags, struct gpamap_commit_report *ret);
 struct gpamap_stats vm_stats(struct vm *vm);
+/* A slot of the application's own, one page at @page, with a log: as the ioctl takes it, and made. The page is for the
+ * test to choose, beyond VM_PAGES. */
+struct kvm_userspace_memory_region vm_own_region(const struct vm *vm, uint32_t slot, unsigned page);
+void vm_add_own_slot(struct vm *vm, uint32_t slot, unsigned page);
 
 /* ------------------------------------------------------------------------ stream of commits --- */
 

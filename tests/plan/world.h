@@ -21,6 +21,7 @@
 #include "map/region.h"
 #include "map/view.h"
 #include "plan/plan.h"
+#include "verify/verify.h"
 
 #define PAGE UINT64_C(4096)
 #define NR_REGIONS 6

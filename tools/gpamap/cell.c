@@ -125,7 +125,7 @@ static int run_started(struct run *r, double seconds, struct result *res, struct
 
 static int run_vm(struct run *r, double seconds, struct result *res, struct tally *t)
 {
-	int ret = r->port->vm_new(&r->arena, r->vcpus, r->mode, &r->vm);
+	int ret = port_vm_new(r->port, &r->arena, r->vcpus, r->mode, &r->vm);
 
 	if (ret)
 		return ret;

@@ -7,22 +7,6 @@
 
 #include "guest_image.h"
 
-uint64_t boot_vcpu_gpa(unsigned vcpu)
-{
-	return STABLE_GPA + STABLE_VCPUS + vcpu * STABLE_VCPU_SIZE;
-}
-
-uint64_t boot_table_gpa(unsigned vcpu, unsigned table)
-{
-	return boot_vcpu_gpa(vcpu) + VCPU_TABLES + table * PAGE;
-}
-
-uint64_t boot_entry(void)
-{
-	return STABLE_GPA + STABLE_CODE +
-	       (uint64_t)((const uint8_t *)guest_entry - __start_guest_text);
-}
-
 int kvm_boot_memory(const struct arena *a)
 {
 	size_t size = (size_t)(__stop_guest_text - __start_guest_text);

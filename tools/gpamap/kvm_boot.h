@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * From nothing to a vCPU before the first instruction of guest code, with its page tables on. What is the same
- * for all architectures is in kvm_boot.c; kvm_boot_NAME.c has the rest.
+ * for all architectures is in kvm_boot.c and kvm_where.c; kvm_boot_NAME.c has the rest.
  */
 #ifndef TORTURE_KVM_BOOT_H
 #define TORTURE_KVM_BOOT_H
@@ -43,7 +43,7 @@ int kvm_boot_memory(const struct arena *a);
 /* Write page tables and addresses of a vCPU; once. */
 void kvm_boot_tables(const struct arena *a, unsigned vcpu, enum mode mode);
 
-/* For architectures: a vCPU's memory, the address of one of its tables, and that of the first instruction. */
+/* kvm_where.c, also for architectures: a vCPU's memory, the address of one of its tables, and that of the first instruction. */
 uint64_t boot_vcpu_gpa(unsigned vcpu);
 uint64_t boot_table_gpa(unsigned vcpu, unsigned table);
 uint64_t boot_entry(void);

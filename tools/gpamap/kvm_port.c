@@ -72,7 +72,7 @@ static int kvm_get_dirty(struct port_vm *vm, uint32_t id, uint64_t *bitmap)
 	return ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log) ? -errno : 0;
 }
 
-static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i, enum mode mode)
+static int kvm_vcpu_new(struct port_vm *vm, const struct arena *a, unsigned i, enum mode mode)
 {
 	struct boot_vcpu *v = &vm->vcpu[i];
 	void *run;
@@ -124,11 +124,9 @@ static int vm_open(struct port_vm *vm)
 	return vm->fd < 0 ? vm->fd : 0;
 }
 
-static int kvm_vm_new(const struct arena *a, unsigned vcpus, enum mode mode, struct port_vm **ret)
+static int kvm_vm_new(const struct arena *a, unsigned vcpus, struct port_vm **ret)
 {
 	struct port_vm *vm = calloc(1, sizeof(*vm) + vcpus * sizeof(vm->vcpu[0]));
-	struct port_slot stable = {
-		.id = STABLE_SLOT, .gpa = STABLE_GPA, .size = a->stable_size, .hva = a->stable};
 	int err;
 
 	if (!vm)
@@ -138,10 +136,9 @@ static int kvm_vm_new(const struct arena *a, unsigned vcpus, enum mode mode, str
 	vm->vcpus = vcpus;
 	for (unsigned i = 0; i < vcpus; i++)
 		vm->vcpu[i].fd = -1;
-	if (!(err = vm_open(vm)) && !(err = kvm_boot_memory(a)))
-		err = kvm_set_slot(vm, &stable);
-	for (unsigned i = 0; !err && i < vcpus; i++)
-		err = vcpu_init(vm, a, i, mode);
+	err = vm_open(vm);
+	if (!err)
+		err = kvm_boot_memory(a);
 	if (err) {
 		kvm_vm_free(vm);
 		return err;
@@ -179,6 +176,7 @@ static struct kvm_run *kvm_kvm_run(struct port_vm *vm, unsigned vcpu)
 const struct port port_kvm = {
 	.name = "kvm",
 	.vm_new = kvm_vm_new,
+	.vcpu_new = kvm_vcpu_new,
 	.vm_free = kvm_vm_free,
 	.set_slot = kvm_set_slot,
 	.get_dirty = kvm_get_dirty,

@@ -27,9 +27,11 @@ struct port_slot {
 
 struct port {
 	const char *name;
-	/* Make a VM over @a with @vcpus vCPUs ready to run in @mode, and the slot of stable memory, which
-	 * has id STABLE_SLOT. 0 or -errno. */
-	int (*vm_new)(const struct arena *a, unsigned vcpus, enum mode mode, struct port_vm **ret);
+	/* The parts of port_vm_new(): a VM with no slots and room for @vcpus vCPUs; and vCPU @i, ready to run in @mode,
+	 * when the slot of stable memory is there. 0 or -errno. What there is of a VM, its vCPUs included, is freed by
+	 * vm_free, which takes NULL. */
+	int (*vm_new)(const struct arena *a, unsigned vcpus, struct port_vm **ret);
+	int (*vcpu_new)(struct port_vm *vm, const struct arena *a, unsigned i, enum mode mode);
 	void (*vm_free)(struct port_vm *vm);
 	/* The slot ioctl, and the one that reads and clears dirty bits. 0 or -errno. */
 	int (*set_slot)(struct port_vm *vm, const struct port_slot *slot);
@@ -46,6 +48,11 @@ struct port {
 };
 
 #define STABLE_SLOT 0u
+
+/* Make a VM over @a with @vcpus vCPUs ready to run in @mode, and the slot of stable memory, which has id STABLE_SLOT.
+ * 0 or -errno. */
+int port_vm_new(const struct port *port, const struct arena *a, unsigned vcpus, enum mode mode,
+		struct port_vm **ret);
 
 extern const struct port port_kvm, port_sim;
 

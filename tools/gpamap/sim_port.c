@@ -48,7 +48,7 @@ static void sim_vm_free(struct port_vm *vm)
 	free(vm);
 }
 
-static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i, enum mode mode)
+static int sim_vcpu_new(struct port_vm *vm, const struct arena *a, unsigned i, enum mode mode)
 {
 	struct guest_ctl *c = arena_ctl(a, i);
 	struct sim_vcpu *v = &vm->vcpu[i];
@@ -62,21 +62,16 @@ static int vcpu_init(struct port_vm *vm, const struct arena *a, unsigned i, enum
 				   sim_guest_step, &v->guest, &v->vcpu);
 }
 
-static int sim_vm_new(const struct arena *a, unsigned vcpus, enum mode mode, struct port_vm **ret)
+static int sim_vm_new(const struct arena *a, unsigned vcpus, struct port_vm **ret)
 {
 	struct port_vm *vm = calloc(1, sizeof(*vm) + vcpus * sizeof(vm->vcpu[0]));
-	struct port_slot stable = {
-		.id = STABLE_SLOT, .gpa = STABLE_GPA, .size = a->stable_size, .hva = a->stable};
 	int err;
 
+	(void)a;
 	if (!vm)
 		return -ENOMEM;
 	vm->vcpus = vcpus;
 	err = gpamap_sim_new(NULL, &vm->sim);
-	if (!err)
-		err = sim_set_slot(vm, &stable);
-	for (unsigned i = 0; !err && i < vcpus; i++)
-		err = vcpu_init(vm, a, i, mode);
 	if (err) {
 		sim_vm_free(vm);
 		return err;
@@ -115,6 +110,7 @@ static struct kvm_run *sim_kvm_run(struct port_vm *vm, unsigned vcpu)
 const struct port port_sim = {
 	.name = "sim",
 	.vm_new = sim_vm_new,
+	.vcpu_new = sim_vcpu_new,
 	.vm_free = sim_vm_free,
 	.set_slot = sim_set_slot,
 	.get_dirty = sim_get_dirty,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The simulated VM as a backend: what of a plan's operations reaches its slots, its limits, its engine. */
-#include "test_sim.h"
+#include "guest.h"
 
 #include "backend/backend.h"
+#include "sim/backend.h"
 
 struct backend_test {
 	struct gpamap_sim *sim;

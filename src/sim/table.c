@@ -4,8 +4,15 @@
 #include <string.h>
 #include <time.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 #include "base/alloc.h"
+
+void sim_slot_free(struct sim_slot *slot)
+{
+	if (slot)
+		gm_free(&gm_alloc_default, slot->dirty);
+	gm_free(&gm_alloc_default, slot);
+}
 
 /* The index of the first slot that ends beyond @gpa. */
 static size_t first_beyond(const struct sim_table *t, uint64_t gpa)

@@ -11,10 +11,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 #include "base/alloc.h"
-
-#define MAX_PAGES ((UINT64_C(1) << 31) - 1)
+#include "plan/kvm_rules.h"
 
 struct change {
 	const struct gpamap_sim_slot *req;
@@ -25,19 +24,36 @@ struct change {
 	int fault; /* a move: fail with it half way */
 };
 
-void sim_slot_free(struct sim_slot *slot)
-{
-	if (slot)
-		gm_free(&gm_alloc_default, slot->dirty);
-	gm_free(&gm_alloc_default, slot);
-}
-
 static uint64_t dirty_words(const struct gpamap_sim *sim, uint64_t size)
 {
 	return (size / sim->page_size + 63) / 64;
 }
 
 /* ------------------------------------------------------------------------- what is refused --- */
+
+/* A slot as the rules (plan/kvm_rules.h) know it. */
+static struct gm_slot rules_slot(const struct gpamap_sim_slot *req)
+{
+	return (struct gm_slot){
+		.gpa = {req->gpa, req->gpa + (req->size - 1)},
+		.hva = req->hva,
+		.gmem_offset = req->guest_memfd_offset,
+		.gmem_fd = (int)req->guest_memfd,
+		.space = req->slot >> 16,
+		.id = req->slot & 0xffff,
+		.flags = (req->flags & GPAMAP_SIM_LOG_DIRTY ? GM_SLOT_LOG : 0) |
+			 (req->flags & GPAMAP_SIM_READONLY ? GM_SLOT_READONLY : 0) |
+			 (req->flags & GPAMAP_SIM_GUEST_MEMFD ? GM_SLOT_GUEST_MEMFD : 0),
+	};
+}
+
+static struct gm_slot rules_slot_of(const struct sim_slot *s)
+{
+	struct gpamap_sim_slot same = {s->id,  s->flags,       s->gpa,	  s->size,
+				       s->hva, s->gmem_offset, s->gmem_fd};
+
+	return rules_slot(&same);
+}
 
 static bool legal_flags(const struct gpamap_sim *sim, uint32_t flags)
 {
@@ -75,24 +91,34 @@ static bool legal_request(const struct gpamap_sim *sim, const struct gpamap_sim_
 		return false;
 	if (req->gpa + req->size < req->gpa)
 		return false;
-	return req->size / sim->page_size <= MAX_PAGES;
+	return req->size / sim->page_size <= GM_KVM_MAX_SLOT_PAGES;
 }
 
 /* What becomes of a slot that exists; false: it can't be done in place. */
 static bool tell_modify(struct change *c)
 {
-	const struct gpamap_sim_slot *req = c->req;
-	uint32_t differ = req->flags ^ c->old->flags;
+	struct gm_slot from = rules_slot_of(c->old), to = rules_slot(c->req);
 
-	if ((req->flags | c->old->flags) & GPAMAP_SIM_GUEST_MEMFD)
+	if (gm_rules_why_not_in_place(&from, &to))
 		return false;
-	if (req->hva != c->old->hva || req->size != c->old->size || differ & GPAMAP_SIM_READONLY)
-		return false;
-	if (req->gpa != c->old->gpa)
+	switch (gm_rules_tell(&from, &to)) {
+	case GM_OP_MOVE:
 		c->kind = GPAMAP_SIM_MOVE;
-	else if (differ)
+		break;
+	case GM_OP_FLAGS:
 		c->kind = GPAMAP_SIM_FLAGS;
+		break;
+	default:
+		break;
+	}
 	return true;
+}
+
+/* Does it overlap a slot of KVM's own? */
+static bool overlaps_hidden(const struct gpamap_sim *sim, const struct gpamap_sim_slot *req)
+{
+	return sim->hidden_size && req->gpa < sim->hidden_gpa + sim->hidden_size &&
+	       sim->hidden_gpa < req->gpa + req->size;
 }
 
 /* Tell the kind of a change by the slot that has the id now. */
@@ -113,7 +139,8 @@ static int tell(struct gpamap_sim *sim, struct change *c)
 	else if (!tell_modify(c))
 		return -EINVAL;
 	if ((c->kind == GPAMAP_SIM_CREATE || c->kind == GPAMAP_SIM_MOVE) &&
-	    sim_table_overlaps(atomic_load(&c->space->table), req->gpa, req->size, c->old))
+	    (overlaps_hidden(sim, req) ||
+	     sim_table_overlaps(atomic_load(&c->space->table), req->gpa, req->size, c->old)))
 		return -EEXIST;
 	return 0;
 }
@@ -121,7 +148,7 @@ static int tell(struct gpamap_sim *sim, struct change *c)
 /* Can the pages of a guest_memfd be bound? Each may be in one slot only, of any space. */
 static int check_guest_memfd(struct gpamap_sim *sim, const struct gpamap_sim_slot *req)
 {
-	uint64_t first = req->guest_memfd_offset, end = first + req->size;
+	struct gm_slot slot = rules_slot(req);
 
 	if (req->guest_memfd > INT32_MAX)
 		return -EBADF;
@@ -129,11 +156,10 @@ static int check_guest_memfd(struct gpamap_sim *sim, const struct gpamap_sim_slo
 		const struct sim_table *t = atomic_load(&sim->space[i].table);
 
 		for (size_t k = 0; k < t->n; k++) {
-			const struct sim_slot *s = t->slot[k];
+			struct gm_slot other = rules_slot_of(t->slot[k]);
 
-			if (s->flags & GPAMAP_SIM_GUEST_MEMFD && s->gmem_fd == req->guest_memfd &&
-			    s->gmem_offset < end && first < s->gmem_offset + s->size)
-				return -EINVAL;
+			if (gm_rules_share_guest_memfd(&slot, &other))
+				return sim->flags & GPAMAP_SIM_GMEM_EEXIST ? -EEXIST : -EINVAL;
 		}
 	}
 	return 0;
@@ -161,7 +187,7 @@ static struct sim_slot *make_slot(struct gpamap_sim *sim, const struct change *c
 	s->gmem_fd = req->guest_memfd;
 	s->id = req->slot;
 	s->flags = req->flags;
-	if (!(s->flags & GPAMAP_SIM_LOG_DIRTY))
+	if (!(s->flags & GPAMAP_SIM_LOG_DIRTY) || sim->flags & GPAMAP_SIM_DIRTY_RING)
 		return s;
 	if (c->old && c->old->dirty)
 		s->dirty = c->old->dirty;
@@ -239,6 +265,28 @@ static struct sim_slot *invalid_copy(const struct sim_slot *s)
 	return copy;
 }
 
+static bool is_running(const struct gpamap_sim *sim)
+{
+	for (const struct gpamap_sim_vcpu *v = sim->vcpus; v; v = v->next) {
+		if (atomic_load(&v->running))
+			return true;
+	}
+	return false;
+}
+
+/* @running: vCPUs ran when the slot became INVALID. */
+static void note_trace(struct gpamap_sim *sim, bool running)
+{
+	atomic_fetch_add(&sim->traces, 1);
+	if (running || is_running(sim))
+		atomic_fetch_add(&sim->traces_running, 1);
+}
+
+uint64_t gpamap_sim_traces(struct gpamap_sim *sim, bool running)
+{
+	return atomic_load(running ? &sim->traces_running : &sim->traces);
+}
+
 /* Two swaps: the old slot, its INVALID copy, and @next (NULL: nothing). With @fault the second swap goes
  * back to the old slot, and @fault is returned. */
 static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim_slot *next,
@@ -249,11 +297,13 @@ static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim
 	struct sim_table *during = invalid ? sim_table_edit(c->space, c->old, invalid) : NULL;
 	struct sim_table *after = sim_table_edit(c->space, c->old, next);
 	struct sim_table *unused = after;
+	bool running;
 
 	if (!during || !after) {
 		fault = -ENOMEM;
 		goto out;
 	}
+	running = is_running(sim);
 	sim_publish(sim, c->space, during);
 	sim_step(sim, GPAMAP_SIM_WHILE_INVALID);
 	if (!fault) {
@@ -261,6 +311,8 @@ static int swap_twice(struct gpamap_sim *sim, const struct change *c, struct sim
 		unused = before;
 	}
 	sim_publish(sim, c->space, fault ? before : after);
+	if (fault)
+		note_trace(sim, running);
 out:
 	sim_table_put(c->space, unused);
 	sim_table_put(c->space, during);
@@ -352,6 +404,8 @@ static int get_dirty_log(struct gpamap_sim *sim, uint32_t id, unsigned char *bit
 
 	if (r)
 		return r;
+	if (sim->flags & GPAMAP_SIM_DIRTY_RING)
+		return -ENXIO;
 	if (!known_slot(sim, id))
 		return -EINVAL;
 	s = sim->space[id >> 16].by_id[id & 0xffff];

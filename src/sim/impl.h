@@ -17,8 +17,8 @@
  *      that takes a log away has waited, all bits are in it.
  *  S5  A vCPU is inside a section only within an access; never when it calls the guest or returns.
  */
-#ifndef GM_BACKEND_SIM_H
-#define GM_BACKEND_SIM_H
+#ifndef GM_SIM_IMPL_H
+#define GM_SIM_IMPL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -81,7 +81,9 @@ struct gpamap_sim {
 	unsigned flags;
 	unsigned nr_spaces;
 	uint32_t nr_slots;
-	uint64_t last_gpa; /* the greatest one */
+	uint64_t last_gpa;    /* the greatest one */
+	uint64_t hidden_gpa;  /* KVM's own */
+	uint64_t hidden_size; /* 0: none */
 	struct sim_space space[SIM_MAX_SPACES];
 
 	pthread_mutex_t slot_lock;     /* changes of slots, dirty logs, the list of vCPUs */
@@ -91,6 +93,8 @@ struct gpamap_sim {
 	struct sim_rule rule[SIM_NR_CALLS];
 	uint64_t calls[SIM_NR_CALLS];
 	_Atomic(unsigned) stretch[SIM_NR_STEPS]; /* in us */
+	_Atomic(uint64_t) traces;
+	_Atomic(uint64_t) traces_running; /* those of them during which a vCPU ran */
 };
 
 /* What the last exit left to be completed by the next run. */
@@ -128,6 +132,7 @@ struct gpamap_sim_vcpu {
 	void *opaque;
 	unsigned id;
 	bool emulated;
+	_Atomic(bool) running;	      /* it is in run */
 	struct gpamap_sim_vcpu *next; /* under slot_lock */
 	struct sim_pending pending;
 };
@@ -163,8 +168,10 @@ static inline bool sim_interrupted(struct gpamap_sim_vcpu *v)
 	return atomic_load_explicit(byte, memory_order_acquire) != 0;
 }
 
-/* sim_table.c; but for find, under the slot lock. */
+/* table.c; but for find, under the slot lock. */
 
+/* Free a slot, and its log; NULL is fine. */
+void sim_slot_free(struct sim_slot *slot);
 /* The slot that holds @gpa; NULL: none. */
 struct sim_slot *sim_table_find(const struct sim_table *t, uint64_t gpa);
 /* Does a slot other than @but overlap @size (not 0) bytes from @gpa on? */
@@ -179,20 +186,18 @@ void sim_table_put(struct sim_space *space, struct sim_table *t);
  * section. */
 void sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t);
 
-/* sim_slots.c */
+/* slots.c */
 
-/* Free a slot, and its log. */
-void sim_slot_free(struct sim_slot *slot);
 /* Is there a slot with this id? (Space and id, as in the ioctl.) */
 bool sim_has_slot(struct gpamap_sim *sim, uint32_t slot);
 
-/* sim_access.c */
+/* access.c */
 
 /* Bring the answer to the last exit in. True: that was all of it, the step is to be repeated. False: kvm_run
  * holds the next exit of the same access. pre: pending.kind is not SIM_NOTHING. */
 bool sim_complete(struct gpamap_sim_vcpu *v);
 
-/* sim_faults.c */
+/* faults.c */
 
 int sim_faults_init(struct gpamap_sim *sim);
 void sim_faults_destroy(struct gpamap_sim *sim);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The simulated VM as a backend: operations of a plan become its ioctls. */
+/* The simulated VM as a backend: operations of a plan become its ioctls. And a map over it. */
 #include <errno.h>
 
+#include "api/private.h"
 #include "backend/backend.h"
-#include "backend/sim.h"
+#include "sim/backend.h"
+#include "sim/impl.h"
 
 struct sim_backend {
 	struct gm_backend b;
@@ -69,8 +71,7 @@ static int sim_ids_free(struct gm_backend *b, unsigned space, const uint32_t *id
 
 static bool sim_has_log(struct gm_backend *b)
 {
-	(void)b;
-	return true;
+	return !(sim_of(b)->flags & GPAMAP_SIM_DIRTY_RING);
 }
 
 static int sim_dirty(struct gm_backend *b, const struct gm_slot *slot, uint64_t *bitmap)
@@ -116,9 +117,9 @@ static const struct gm_backend_ops sim_ops = {
 	.destroy = sim_destroy,
 };
 
-int gm_sim_new(struct gpamap_sim *sim, const struct gm_alloc *alloc, struct gm_msg *msg,
-	       struct gm_backend **ret)
+int gm_sim_new(void *vm, const struct gm_alloc *alloc, struct gm_msg *msg, struct gm_backend **ret)
 {
+	struct gpamap_sim *sim = vm;
 	struct sim_backend *sb = gm_calloc(alloc, 1, sizeof(*sb));
 
 	if (!sb)
@@ -145,7 +146,7 @@ int gm_sim_new(struct gpamap_sim *sim, const struct gm_alloc *alloc, struct gm_m
 
 static int run_engine(struct gm_engine *e)
 {
-	return gpamap_sim_vcpu_run(e->sim);
+	return gpamap_sim_vcpu_run(e->vcpu);
 }
 
 static int sim_vcpu_ioctl(struct gm_engine *e, unsigned long request, void *arg)
@@ -156,17 +157,29 @@ static int sim_vcpu_ioctl(struct gm_engine *e, unsigned long request, void *arg)
 	return -ENOTSUP;
 }
 
-int gm_sim_engine(struct gm_backend *b, struct gpamap_sim_vcpu *vcpu, struct gm_engine *ret)
+int gm_sim_engine(struct gm_backend *b, void *vcpu, struct gm_engine *ret)
 {
+	struct gpamap_sim_vcpu *v = vcpu;
+
 	if (b->ops != &sim_ops)
 		return -ENOTSUP;
-	if (vcpu->sim != sim_of(b))
+	if (v->sim != sim_of(b))
 		return -EINVAL;
 	*ret = (struct gm_engine){
 		.run = run_engine,
 		.vcpu_ioctl = sim_vcpu_ioctl,
-		.kvm_run = vcpu->run,
-		.sim = vcpu,
+		.kvm_run = v->run,
+		.vcpu = v,
 	};
 	return 0;
+}
+
+int gpamap_new_sim(struct gpamap_sim *sim, const struct gpamap_options *opt, struct gpamap **ret)
+{
+	return gm_private_map_new(gm_sim_new, sim, opt, ret);
+}
+
+int gpamap_sim_vcpu_attach(struct gpamap *m, struct gpamap_sim_vcpu *vcpu, struct gpamap_vcpu **ret)
+{
+	return gm_private_vcpu_attach(m, gm_sim_engine, vcpu, gpamap_sim_vcpu_id(vcpu), ret);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a simulated guest's accesses do and meet, one at a time: memory, holes, and how exits complete. */
-#include "test_sim.h"
+#include "guest.h"
 
 #define RO GPAMAP_SIM_READONLY
 #define MEM 16	/* page where there's memory, */

@@ -18,6 +18,7 @@
 
 #include "backend/probe.h"
 #include "gpamap-sim.h"
+#include "sim/backend.h"
 
 #define PAGE ((uint64_t)sysconf(_SC_PAGESIZE))
 #define NR_SLOTS 64u
@@ -339,5 +340,5 @@ int main(void)
 		cmocka_unit_test(test_ids_that_cannot_be_told),
 	};
 
-	return cmocka_run_group_tests_name("backend/probe", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("sim/probe", tests, NULL, NULL);
 }

@@ -3,10 +3,10 @@
  * The verifier's own: a model of the kernel's slots that obeys the kernel's rules, and what the next views say.
  * Shares nothing with the planner, so that both would have to be wrong in the same way.
  */
-#ifndef GM_PLAN_VERIFY_H
-#define GM_PLAN_VERIFY_H
+#ifndef TEST_PLAN_MODEL_H
+#define TEST_PLAN_MODEL_H
 
-#include "plan/plan.h"
+#include "verify.h"
 
 /*
  * All slots that the kernel has at some time, sorted by space and GPA, and which of them it has now. Those that
@@ -26,7 +26,7 @@ struct gm_model {
 	uint32_t *count; /* by space */
 };
 
-/* verify_model.c */
+/* model.c */
 
 /* -EINVAL: the old slots can't be what a kernel has. -ENOMEM. */
 int gm_model_init(struct gm_model *m, const struct gm_plan *plan, const struct gm_verify_input *in,
@@ -39,7 +39,7 @@ const struct gm_slot *gm_model_at(const struct gm_model *m, uint32_t space, uint
 /* The slot of @space that begins at @gpa, or else the next one above; NULL: none. */
 const struct gm_slot *gm_model_next(const struct gm_model *m, uint32_t space, uint64_t gpa);
 
-/* verify_views.c */
+/* views.c */
 
 /* What a guest finds at an address. */
 struct gm_sight {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The verifier: replays a plan, and proves what plan.h says of it.
+ * The verifier: replays a plan, and proves what verify.h says of it.
  *
  * V1 is kept by the model of the kernel, V3 compared at the end. V2 needs more than the state after each
  * operation, since a guest also sees what is in between:
@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "plan/verify.h"
+#include "model.h"
 
 struct verify {
 	struct gm_model model;

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 
 typedef uint16_t __attribute__((may_alias)) mem16;
 typedef uint32_t __attribute__((may_alias)) mem32;

@@ -4,7 +4,7 @@
  * guest can be kicked out of any wait, and that no locked operation and no dirty page is lost, also where a
  * stretched step lets others come between a store, its mark, and who reads the log.
  */
-#include "test_sim_runner.h"
+#include "runner.h"
 
 /* ------------------------------------------------------------------------ what is waited for --- */
 

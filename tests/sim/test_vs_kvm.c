@@ -10,7 +10,7 @@
  *  - The flag of a guest_memfd slot is not cleared in place: kernels before 6.19 allow it, and are harmed.
  *  - The metadata of huge slots may not find memory in the kernel.
  */
-#include "test_sim.h"
+#include "guest.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>

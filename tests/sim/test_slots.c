@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The simulated VM's slot ioctls: the table of errnos row by row, and what becomes of dirty bits. */
-#include "test_sim.h"
+#include "guest.h"
 
 #define LOG GPAMAP_SIM_LOG_DIRTY
 #define RO GPAMAP_SIM_READONLY
@@ -221,7 +221,14 @@ static void test_options(void **state)
 	struct gpamap_sim_options no_readonly = {.flags = GPAMAP_SIM_NO_READONLY};
 	struct gpamap_sim_options no_region2 = {.flags = GPAMAP_SIM_NO_REGION2};
 	static const struct gpamap_sim_options bad[] = {
-		{.flags = 4}, {.spaces = 17}, {.slots = 65537}, {.gpa_bits = 65}, {.gpa_bits = 15},
+		{.flags = 1u << 4},
+		{.spaces = 17},
+		{.slots = 65537},
+		{.gpa_bits = 65},
+		{.gpa_bits = 15},
+		{.hidden_gpa = 1, .hidden_size = 1u << 16},
+		{.hidden_size = (1u << 16) + 1},
+		{.hidden_gpa = UINT64_MAX << 16, .hidden_size = 1u << 17},
 	};
 	struct gpamap_sim *sim;
 
@@ -245,6 +252,52 @@ static void test_options(void **state)
 	gpamap_sim_free(NULL);
 }
 
+/* Slots of KVM's own are in the way of others, in all spaces; those that end or begin beside them are not. */
+static void test_hidden(void **state)
+{
+	struct gpamap_sim_options opt = {
+		.spaces = 2, .hidden_gpa = 16 * 65536, .hidden_size = 4 * 65536};
+	struct gpamap_sim *sim = new_sim(&opt);
+	uint64_t first = opt.hidden_gpa / page_size, end = first + opt.hidden_size / page_size;
+
+	(void)state;
+	for (uint32_t id = 0; id <= SPACE(1); id += SPACE(1)) {
+		assert_int_equal(set_slot(sim, id, 0, first - 1, 2, NULL), -EEXIST);
+		assert_int_equal(set_slot(sim, id, 0, end - 1, 2, NULL), -EEXIST);
+		assert_int_equal(set_slot(sim, id, 0, first + 1, 1, NULL), -EEXIST);
+		assert_int_equal(set_slot(sim, id, 0, 0, end + 1, NULL), -EEXIST);
+		assert_int_equal(set_slot(sim, id, MEMFD, first, 1, NULL), -EEXIST);
+		assert_int_equal(set_slot(sim, id, 0, 0, first, NULL), 0);
+		assert_int_equal(set_slot(sim, id + 1, 0, end, 1, NULL), 0);
+		/* A move is refused before it leaves a trace. */
+		assert_int_equal(set_slot(sim, id + 1, 0, end - 1, 1, NULL), -EEXIST);
+		assert_int_equal(set_slot(sim, id + 1, 0, end + 1, 1, NULL), 0);
+	}
+	assert_int_equal(gpamap_sim_traces(sim, false), 0);
+	assert_int_equal(gpamap_sim_calls(sim, GPAMAP_SIM_CREATE), 2 * 7);
+	assert_int_equal(gpamap_sim_calls(sim, GPAMAP_SIM_MOVE), 2 * 2);
+	gpamap_sim_free(sim);
+}
+
+/* Pages of a guest_memfd that are bound already, with the errno of Linux 7.2. What else is wrong is as before. */
+static void test_guest_memfd_eexist(void **state)
+{
+	struct gpamap_sim_options opt = {.spaces = 2, .flags = GPAMAP_SIM_GMEM_EEXIST};
+	struct gpamap_sim *sim = new_sim(&opt);
+	struct gpamap_sim_slot slot = {
+		.slot = 1, .flags = MEMFD, .size = 4 * page_size, .guest_memfd = 7};
+
+	(void)state;
+	assert_int_equal(gpamap_sim_set_slot(sim, &slot), 0);
+	assert_int_equal(gpamap_sim_set_slot(sim, &slot), -EINVAL);
+	slot.slot = SPACE(1);
+	slot.guest_memfd_offset = 3 * page_size;
+	assert_int_equal(gpamap_sim_set_slot(sim, &slot), -EEXIST);
+	slot.guest_memfd_offset = 4 * page_size;
+	assert_int_equal(gpamap_sim_set_slot(sim, &slot), 0);
+	gpamap_sim_free(sim);
+}
+
 /* ------------------------------------------------------------------------------ dirty bits --- */
 
 struct dirty_test {
@@ -254,15 +307,26 @@ struct dirty_test {
 	struct once once;
 };
 
-static int dirty_setup(void **state)
+static int dirty_open(void **state, unsigned flags)
 {
+	struct gpamap_sim_options opt = {.flags = flags};
 	struct dirty_test *t = calloc(1, sizeof(*t));
 
-	t->sim = new_sim(NULL);
+	t->sim = new_sim(&opt);
 	t->memory = new_memory(128);
 	t->vcpu = new_vcpu(t->sim, 0, 0, once_guest, &t->once);
 	*state = t;
 	return 0;
+}
+
+static int dirty_setup(void **state)
+{
+	return dirty_open(state, 0);
+}
+
+static int ring_setup(void **state)
+{
+	return dirty_open(state, GPAMAP_SIM_DIRTY_RING);
 }
 
 static int dirty_teardown(void **state)
@@ -389,6 +453,28 @@ static void test_dirty_refused(void **state)
 	assert_int_equal(dirty_bits(t->sim, 5), 1);
 }
 
+/* With a dirty ring slots log as ever, and no log can be read. */
+static void test_dirty_ring(void **state)
+{
+	struct dirty_test *t = *state;
+	uint64_t bits = 42;
+
+	assert_int_equal(set_slot(t->sim, 5, LOG, 0, 8, t->memory), 0);
+	assert_int_equal(set_slot(t->sim, 6, 0, 8, 8, t->memory), 0);
+	guest_store(t, 0, 8);
+	assert_int_equal(gpamap_sim_get_dirty_log(t->sim, 5, &bits), -ENXIO);
+	assert_int_equal(gpamap_sim_get_dirty_log(t->sim, 6, &bits), -ENXIO);
+	assert_int_equal(gpamap_sim_get_dirty_log(t->sim, 7, &bits), -ENXIO);
+	assert_int_equal(set_slot(t->sim, 6, LOG, 8, 8, t->memory), 0);
+	assert_int_equal(set_slot(t->sim, 5, LOG, 100, 8, t->memory), 0);
+	guest_store(t, 100 * page_size, 8);
+	assert_int_equal(set_slot(t->sim, 5, 0, 100, 8, t->memory), 0);
+	assert_int_equal(gpamap_sim_get_dirty_log(t->sim, 5, &bits), -ENXIO);
+	assert_int_equal(bits, 42);
+	assert_int_equal(gpamap_sim_calls(t->sim, GPAMAP_SIM_GET_DIRTY), 4);
+	assert_int_equal(delete_slot(t->sim, 5), 0);
+}
+
 /* Many slots in a random order: the table stays sorted, and finds each. */
 static void test_many(void **state)
 {
@@ -424,12 +510,15 @@ int main(void)
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_hidden),
+		cmocka_unit_test(test_guest_memfd_eexist),
 		DIRTY(test_dirty_stores),
 		DIRTY(test_dirty_only_stores),
 		DIRTY(test_dirty_lives),
 		DIRTY(test_dirty_dies),
 		DIRTY(test_dirty_refused),
 		DIRTY(test_many),
+		cmocka_unit_test_setup_teardown(test_dirty_ring, ring_setup, dirty_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

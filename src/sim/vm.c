@@ -3,8 +3,12 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 #include "base/alloc.h"
+
+#define KNOWN_FLAGS                                                                \
+	(GPAMAP_SIM_NO_READONLY | GPAMAP_SIM_NO_REGION2 | GPAMAP_SIM_GMEM_EEXIST | \
+	 GPAMAP_SIM_DIRTY_RING)
 
 static int read_options(struct gpamap_sim *sim, const struct gpamap_sim_options *opt)
 {
@@ -18,13 +22,18 @@ static int read_options(struct gpamap_sim *sim, const struct gpamap_sim_options 
 	sim->nr_spaces = opt->spaces ? opt->spaces : 1;
 	sim->nr_slots = opt->slots ? opt->slots : 32764;
 	bits = opt->gpa_bits ? opt->gpa_bits : 52;
-	if (opt->flags & ~(GPAMAP_SIM_NO_READONLY | GPAMAP_SIM_NO_REGION2))
+	if (opt->flags & ~(unsigned)KNOWN_FLAGS)
 		return -EINVAL;
 	if (sim->nr_spaces > SIM_MAX_SPACES || sim->nr_slots > SIM_MAX_SLOTS)
 		return -EINVAL;
 	if (bits > 64 || bits < 16)
 		return -EINVAL;
 	sim->last_gpa = UINT64_MAX >> (64 - bits);
+	sim->hidden_gpa = opt->hidden_gpa;
+	sim->hidden_size = opt->hidden_size;
+	if ((opt->hidden_gpa | opt->hidden_size) % sim->page_size ||
+	    opt->hidden_gpa + opt->hidden_size < opt->hidden_gpa)
+		return -EINVAL;
 	return 0;
 }
 

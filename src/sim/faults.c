@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <time.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 
 int sim_faults_init(struct gpamap_sim *sim)
 {

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "plan/verify.h"
+#include "model.h"
 
 #define NOT_THERE SIZE_MAX
 #define ID_MAX 0xffffu

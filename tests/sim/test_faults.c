@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The simulated VM's fault plan: which call fails, that it changes nothing, the counts, and stretches. */
-#include "test_sim.h"
+#include "guest.h"
 
 #include <pthread.h>
 
@@ -277,14 +277,70 @@ static void test_failing_move(void **state)
 	gpamap_sim_vcpu_free(v);
 }
 
+/* Of all kinds of calls that fail by the plan, only moves leave a trace. */
+static void test_traces(void **state)
+{
+	struct fault_test *t = *state;
+
+	for (size_t i = 0; i < NR_KINDS; i++) {
+		uint64_t want = gpamap_sim_traces(t->sim, false) + (kinds[i] == GPAMAP_SIM_MOVE);
+
+		assert_int_equal(do_call(t, kinds[i]), 0);
+		gpamap_sim_fail(t->sim, kinds[i], 1, ENOMEM, false);
+		assert_int_equal(do_call(t, kinds[i]), -ENOMEM);
+		assert_int_equal(gpamap_sim_traces(t->sim, false), want);
+	}
+	/* KVM looks at the greatest GPA too late; at its other rules before. */
+	assert_int_equal(set_slot(t->sim, 1, 0, UINT64_C(1) << 40, 1, t->memory), -EINVAL);
+	assert_int_equal(gpamap_sim_traces(t->sim, false), 2);
+	assert_int_equal(set_slot(t->sim, 1, 0, 200, 1, t->memory), -EEXIST);
+	assert_int_equal(set_slot(t->sim, 9, 0, UINT64_C(1) << 40, 1, t->memory), -EINVAL);
+	assert_int_equal(gpamap_sim_traces(t->sim, false), 2);
+	assert_int_equal(gpamap_sim_traces(t->sim, true), 0);
+}
+
+/* The step of a guest, in which a move is refused: it runs meanwhile. */
+static int move_in_step(struct gpamap_sim_vcpu *v, void *opaque)
+{
+	struct fault_test *t = opaque;
+
+	assert_int_equal(do_call(t, GPAMAP_SIM_MOVE), -ENOMEM);
+	return gpamap_sim_halt(v);
+}
+
+static void test_traces_while_running(void **state)
+{
+	struct fault_test *t = *state;
+	struct gpamap_sim_vcpu *v = new_vcpu(t->sim, 0, 0, move_in_step, t);
+
+	gpamap_sim_fail(t->sim, GPAMAP_SIM_MOVE, 1, ENOMEM, true);
+	assert_int_equal(do_call(t, GPAMAP_SIM_MOVE), -ENOMEM);
+	assert_int_equal(gpamap_sim_traces(t->sim, true), 0);
+	assert_int_equal(run_exit(v), KVM_EXIT_HLT);
+	assert_int_equal(gpamap_sim_traces(t->sim, true), 1);
+	assert_int_equal(gpamap_sim_traces(t->sim, false), 2);
+	/* It is out again. */
+	assert_int_equal(do_call(t, GPAMAP_SIM_MOVE), -ENOMEM);
+	assert_int_equal(gpamap_sim_traces(t->sim, true), 1);
+	gpamap_sim_vcpu_free(v);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_nth_once),	  TEST(test_forever),	      TEST(test_others_unhurt),
-		TEST(test_any),		  TEST(test_bad_rules),	      TEST(test_dirty_kept),
-		TEST(test_stretch_calls), TEST(test_stretch_leaving), TEST(test_failing_move),
+		TEST(test_nth_once),
+		TEST(test_forever),
+		TEST(test_others_unhurt),
+		TEST(test_any),
+		TEST(test_bad_rules),
+		TEST(test_dirty_kept),
+		TEST(test_stretch_calls),
+		TEST(test_stretch_leaving),
+		TEST(test_failing_move),
+		TEST(test_traces),
+		TEST(test_traces_while_running),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "backend/sim.h"
+#include "sim/impl.h"
 
 _Static_assert(sizeof(struct kvm_run) <= 4096, "kvm_run is more than a page");
 
@@ -116,7 +116,7 @@ static int step(struct gpamap_sim_vcpu *v)
 	return r;
 }
 
-int gpamap_sim_vcpu_run(struct gpamap_sim_vcpu *vcpu)
+static int run(struct gpamap_sim_vcpu *vcpu)
 {
 	int r = 0;
 
@@ -133,4 +133,14 @@ int gpamap_sim_vcpu_run(struct gpamap_sim_vcpu *vcpu)
 		r = step(vcpu);
 	}
 	return leave(vcpu, r);
+}
+
+int gpamap_sim_vcpu_run(struct gpamap_sim_vcpu *vcpu)
+{
+	int r;
+
+	atomic_store_explicit(&vcpu->running, true, memory_order_release);
+	r = run(vcpu);
+	atomic_store_explicit(&vcpu->running, false, memory_order_release);
+	return r;
 }

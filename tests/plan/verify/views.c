@@ -2,7 +2,7 @@
 /* What the next views say, as the verifier reads them, and whether the slots say the same. (V3) */
 #include <errno.h>
 
-#include "plan/verify.h"
+#include "model.h"
 
 /* ---------------------------------------------------------------------------- sights --- */
 

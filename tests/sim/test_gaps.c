@@ -3,7 +3,7 @@
  * What running guests meet while slots change under them: the gaps that KVM has are there, on each sort of
  * machine just those, and nothing of the kind when the guest is held meanwhile.
  */
-#include "test_sim_runner.h"
+#include "runner.h"
 
 #define PATIENCE_MS 20000 /* on a loaded machine a race may take long to be hit */
 

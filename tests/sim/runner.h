@@ -3,7 +3,7 @@
 #ifndef TEST_SIM_RUNNER_H
 #define TEST_SIM_RUNNER_H
 
-#include "test_sim.h"
+#include "guest.h"
 
 #include <pthread.h>
 
