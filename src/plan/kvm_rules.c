@@ -68,22 +68,22 @@ const struct gm_rule *gm_rule_of(enum gm_op_kind kind)
 
 /* ---------------------------------------------------------------------------------- limits --- */
 
-static int check_shape(const struct gm_kvm_limits *l, const struct gm_slot *s, struct gm_msg *msg)
+const char *gm_rules_why_no_slot(uint64_t page_size, const struct gm_slot *s)
 {
-	uint64_t mask = l->page_size - 1;
-	unsigned long long gpa = s->gpa.first;
+	uint64_t mask = page_size - 1, past = s->gpa.last - s->gpa.first;
+	bool gmem = s->flags & GM_SLOT_GUEST_MEMFD;
 
 	if (s->gpa.first > s->gpa.last || (s->gpa.first & mask) || (~s->gpa.last & mask))
-		return gm_fail(msg, -EINVAL, "memory at 0x%llx is not made of whole pages", gpa);
-	if ((s->hva & mask) || ((s->flags & GM_SLOT_GUEST_MEMFD) && (s->gmem_offset & mask)))
-		return gm_fail(msg, -EINVAL, "memory for 0x%llx does not begin with a page", gpa);
+		return "it is not made of whole pages";
+	if ((s->hva & mask) || s->hva > UINT64_MAX - past)
+		return "its memory is misaligned or wraps";
+	if (gmem && ((s->gmem_offset & mask) || s->gmem_offset > UINT64_MAX - past))
+		return "its offset in the guest_memfd is misaligned or wraps";
 	if (s->flags & ~(uint32_t)(GM_SLOT_READONLY | GM_SLOT_LOG | GM_SLOT_GUEST_MEMFD))
-		return gm_fail(msg, -EINVAL, "memory at 0x%llx has an unknown flag", gpa);
-	if ((s->flags & GM_SLOT_GUEST_MEMFD) && s->flags != GM_SLOT_GUEST_MEMFD)
-		return gm_fail(msg, -EINVAL,
-			       "guest_memfd at 0x%llx can't be read-only, and has no dirty log",
-			       gpa);
-	return 0;
+		return "it has an unknown flag";
+	if (gmem && s->flags != GM_SLOT_GUEST_MEMFD)
+		return "guest_memfd goes with no other flag: neither read-only nor a dirty log";
+	return NULL;
 }
 
 static int check_had(const struct gm_kvm_limits *l, const struct gm_slot *s, struct gm_msg *msg)
@@ -118,29 +118,29 @@ static int check_addresses(const struct gm_kvm_limits *l, const struct gm_slot *
 	if (past / l->page_size >= l->max_slot_pages)
 		return gm_fail(msg, -ERANGE, "memory at 0x%llx is more than 0x%llx pages", gpa,
 			       (unsigned long long)l->max_slot_pages);
-	if (s->hva > UINT64_MAX - past || s->hva + past > l->last_hva)
+	if (s->hva + past > l->last_hva)
 		return gm_fail(
 			msg, -ERANGE,
 			"memory for 0x%llx is at 0x%llx to 0x%llx of the host: beyond user space",
 			gpa, (unsigned long long)s->hva, (unsigned long long)(s->hva + past));
-	if ((s->flags & GM_SLOT_GUEST_MEMFD) && s->gmem_offset > UINT64_MAX - past)
-		return gm_fail(msg, -ERANGE, "guest_memfd at 0x%llx: its offset wraps", gpa);
 	return 0;
 }
 
 int gm_rules_check_slot(const struct gm_kvm_limits *limits, const struct gm_slot *s,
 			struct gm_msg *msg)
 {
+	const char *why = gm_rules_why_no_slot(limits->page_size, s);
 	int err;
 
+	if (why)
+		return gm_fail(msg, -EINVAL, "memory at 0x%llx: %s",
+			       (unsigned long long)s->gpa.first, why);
 	if (s->space >= limits->nr_spaces)
 		return gm_fail(msg, -ERANGE, "there is no address space %u", s->space);
 	if (s->id >= limits->nr_slots)
 		return gm_fail(msg, -ERANGE, "slot %u: KVM has %u in each address space", s->id,
 			       limits->nr_slots);
-	err = check_shape(limits, s, msg);
-	if (!err)
-		err = check_had(limits, s, msg);
+	err = check_had(limits, s, msg);
 	if (!err)
 		err = check_addresses(limits, s, msg);
 	return err;

@@ -56,6 +56,8 @@ struct gm_rule {
 /* NULL: there is no such kind. */
 const struct gm_rule *gm_rule_of(enum gm_op_kind kind);
 
+/* Why no kernel could have @s, whatever its limits, numbers and other slots are; NULL: one could. */
+const char *gm_rules_why_no_slot(uint64_t page_size, const struct gm_slot *s);
 /*
  * Could a VM with these limits have @s? Its id is looked at only as a number. If not: the errno, and which limit:
  * -ERANGE: beyond an address, a number or a size that KVM has. -EINVAL: not made of whole pages, or flags that

@@ -79,9 +79,9 @@ static void test_host_memory(void **state)
 	refused(&limits, s, -ERANGE, "beyond user space");
 	allowed(&unknown, s);
 	s.hva = UINT64_MAX + 1 - PAGE;
-	refused(&unknown, s, -ERANGE, "beyond user space");
+	refused(&unknown, s, -EINVAL, "wraps");
 	s.hva = 1;
-	refused(&limits, s, -EINVAL, "begin with a page");
+	refused(&limits, s, -EINVAL, "misaligned");
 }
 
 static void test_size_and_numbers(void **state)
@@ -128,13 +128,13 @@ static void test_what_a_vm_has(void **state)
 	allowed(&limits, g);
 	refused(&poor, g, -ENOTSUP, "guest_memfd");
 	g.flags |= GM_SLOT_LOG;
-	refused(&limits, g, -EINVAL, "no dirty log");
+	refused(&limits, g, -EINVAL, "nor a dirty log");
 	g.flags = GM_SLOT_GUEST_MEMFD | GM_SLOT_READONLY;
 	refused(&limits, g, -EINVAL, "read-only");
 	g = gmem_slot(0, 2, 5, UINT64_MAX / PAGE);
-	refused(&limits, g, -ERANGE, "wraps");
+	refused(&limits, g, -EINVAL, "wraps");
 	g.gmem_offset = 8;
-	refused(&limits, g, -EINVAL, "begin with a page");
+	refused(&limits, g, -EINVAL, "misaligned");
 }
 
 static bool clash(struct gm_slot a, struct gm_slot b)
