@@ -22,6 +22,8 @@ struct create_guest_memfd {
 };
 #define CREATE_GUEST_MEMFD _IOWR(KVMIO, 0xd4, struct create_guest_memfd)
 
+#define CAP_DIRTY_LOG_RING_WITH_BITMAP 225
+
 struct fix {
 	struct real_vm vm;
 	struct gm_backend *b;
@@ -111,6 +113,83 @@ static void capabilities(void **state)
 	printf("slots %u, spaces %u, readonly %d, region2 %d, guest_memfd %d, zap_slot_only %d\n",
 	       c->limits.nr_slots, c->limits.nr_spaces, c->limits.readonly_mem, c->region2,
 	       c->limits.guest_memfd, c->zap_slot_only);
+}
+
+static bool fits(struct fix *f, uint64_t gpa, uint64_t hva)
+{
+	struct gm_slot s = {.gpa = {gpa, gpa + (PAGE - 1)}, .hva = hva, .id = 70};
+	int err = create(f, s);
+
+	if (!err)
+		assert_int_equal(delete (f, s), 0);
+	return !err;
+}
+
+/* What was learnt when the map was made is what KVM does, and nothing is left of it. */
+static void limits(void **state)
+{
+	struct fix *f = *state;
+	struct gm_kvm_limits *l = &f->b->caps.limits;
+	uint64_t hva = (uintptr_t)f->vm.mem;
+
+	printf("last_gpa 0x%llx, last_hva 0x%llx\n", (unsigned long long)l->last_gpa,
+	       (unsigned long long)l->last_hva);
+	assert_true(l->last_gpa != GM_NO_LIMIT);
+	assert_true(fits(f, (l->last_gpa >> 1) + 1, hva));
+	assert_false(fits(f, l->last_gpa + 1, hva));
+#if defined(__x86_64__) || defined(__aarch64__)
+	assert_true(fits(f, l->last_gpa + 1 - PAGE, hva));
+#endif
+	/* The memory of this very process is within, and all that is beyond is refused. */
+	assert_true(hva + MEM_SIZE - 1 <= l->last_hva);
+	assert_true((uintptr_t)&l <= l->last_hva);
+	if (l->last_hva != GM_NO_LIMIT)
+		assert_false(fits(f, 16 * PAGE, l->last_hva + 1));
+	for (uint32_t i = 1; i <= 8; i++)
+		assert_int_equal(delete (f, slot(f, l->nr_slots - i, 0, 1, 0)), -EINVAL);
+}
+
+/* Whose is an id? Before there is a slot of ours, and after. */
+static void ids_in_use(void **state)
+{
+	static const uint32_t ids[] = {3, 4, 5};
+	struct fix *f = *state;
+	struct gm_slot ours = slot(f, 1, 8, 4, 0), other = slot(f, 4, 20, 1, 5);
+	uint32_t in_use = 77;
+
+	for (int with = 0; with < 2; with++) {
+		const struct gm_slot *known = with ? &ours : NULL;
+
+		if (with)
+			assert_int_equal(create(f, ours), 0);
+		assert_int_equal(f->b->ops->ids_free(f->b, 0, ids, 3, known, &in_use), 0);
+		assert_int_equal(create(f, other), 0);
+		assert_int_equal(f->b->ops->ids_free(f->b, 0, ids, 3, known, &in_use), -EBUSY);
+		assert_int_equal(in_use, 4);
+		/* It is still there, and nothing else is. */
+		assert_true(taken(f, 20));
+		assert_int_equal(delete (f, other), 0);
+		assert_int_equal(delete (f, slot(f, 3, 0, 1, 0)), -EINVAL);
+		assert_int_equal(delete (f, slot(f, 5, 0, 1, 0)), -EINVAL);
+	}
+}
+
+/* Such a VM has no logs: what vCPUs write goes to the ring. */
+static void dirty_ring(void **state)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING_ACQ_REL, .args = {65536}};
+	struct kvm_enable_cap bitmap = {.cap = CAP_DIRTY_LOG_RING_WITH_BITMAP};
+	struct fix *f = *state;
+
+	assert_true(f->b->ops->has_log(f->b));
+	if (ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING_ACQ_REL) < 65536)
+		part_skip("VMs have no dirty rings here");
+	assert_int_equal(ioctl(f->vm.vm, KVM_ENABLE_CAP, &cap), 0);
+	assert_false(f->b->ops->has_log(f->b));
+	/* With bitmaps beside it, too. */
+	if (ioctl(f->vm.vm, KVM_CHECK_EXTENSION, CAP_DIRTY_LOG_RING_WITH_BITMAP) > 0)
+		assert_int_equal(ioctl(f->vm.vm, KVM_ENABLE_CAP, &bitmap), 0);
+	assert_false(f->b->ops->has_log(f->b));
 }
 
 static void check_no_vm(int fd)
@@ -403,6 +482,9 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(capabilities),
+		TEST(limits),
+		TEST(ids_in_use),
+		TEST(dirty_ring),
 		TEST(other_fds_are_refused),
 		TEST(out_of_memory),
 		TEST(create_and_delete),
