@@ -4,6 +4,7 @@
  * operation (P3), and no id of somebody else's is touched.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "api/impl.h"
 
@@ -40,6 +41,12 @@ static const struct gm_slot *any_slot(const struct gm_slots *slots)
 	return NULL;
 }
 
+static bool is_unknown(const struct gm_commit *c, const struct gm_op *op)
+{
+	return op->kind == GM_OP_CREATE &&
+	       !gm_ids_is_known(&c->m->slots[op->to.space].ids, op->to.id);
+}
+
 static int check_ids_of(struct gm_commit *c, unsigned space, uint32_t *ids)
 {
 	struct gm_slots *slots = &c->m->slots[space];
@@ -51,8 +58,7 @@ static int check_ids_of(struct gm_commit *c, unsigned space, uint32_t *ids)
 	for (size_t i = 0; i < c->plan.n; i++) {
 		const struct gm_op *op = &c->plan.ops[i];
 
-		if (op->kind == GM_OP_CREATE && op->to.space == space &&
-		    !gm_ids_is_known(&slots->ids, op->to.id))
+		if (is_unknown(c, op) && op->to.space == space)
 			ids[n++] = op->to.id;
 	}
 	if (!n)
@@ -64,9 +70,12 @@ static int check_ids_of(struct gm_commit *c, unsigned space, uint32_t *ids)
 			"slot %u of address space %u is not this map's: another map on this VM, or "
 			"one that gpamap_reserve_slots() was not told of",
 			taken, space);
-	for (size_t i = 0; !err && i < n; i++)
+	if (err)
+		return gm_fail(c->msg, err, "KVM can't be asked whose slot ids are: %s",
+			       strerror(-err));
+	for (size_t i = 0; i < n; i++)
 		gm_ids_set_known(&slots->ids, ids[i]);
-	return err;
+	return 0;
 }
 
 /*
@@ -77,11 +86,14 @@ static int check_ids(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
 	uint32_t *ids;
+	size_t n = 0;
 	int err = 0;
 
-	if (!c->plan.n)
+	for (size_t i = 0; i < c->plan.n; i++)
+		n += is_unknown(c, &c->plan.ops[i]);
+	if (!n)
 		return 0;
-	ids = gm_calloc(&m->alloc, c->plan.n, sizeof(*ids));
+	ids = gm_calloc(&m->alloc, n, sizeof(*ids));
 	if (!ids)
 		return -ENOMEM;
 	for (unsigned i = 0; !err && i < m->nr_spaces; i++)

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <time.h>
 
 #include "../base/part.h"
 #include "backend/backend.h"
@@ -149,6 +150,11 @@ static void limits(void **state)
 		assert_int_equal(delete (f, slot(f, l->nr_slots - i, 0, 1, 0)), -EINVAL);
 }
 
+static double us_between(const struct timespec *a, const struct timespec *b)
+{
+	return (double)(b->tv_sec - a->tv_sec) * 1e6 + (double)(b->tv_nsec - a->tv_nsec) / 1e3;
+}
+
 /* Whose is an id? Before there is a slot of ours, and after. */
 static void ids_in_use(void **state)
 {
@@ -172,6 +178,31 @@ static void ids_in_use(void **state)
 		assert_int_equal(delete (f, slot(f, 3, 0, 1, 0)), -EINVAL);
 		assert_int_equal(delete (f, slot(f, 5, 0, 1, 0)), -EINVAL);
 	}
+}
+
+/* What it costs to ask, to be seen in the log. */
+static void cost_of_asking(void **state)
+{
+	enum { N = 1000 };
+	struct fix *f = *state;
+	struct gm_slot ours = slot(f, 1, 8, 4, 0);
+	struct timespec begin, end;
+	uint32_t ids[N], in_use;
+	struct gm_backend *b;
+	struct gm_msg msg;
+
+	for (uint32_t i = 0; i < N; i++)
+		ids[i] = 2 + i % (f->b->caps.limits.nr_slots - 2);
+	assert_int_equal(create(f, ours), 0);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	assert_int_equal(f->b->ops->ids_free(f->b, 0, ids, N, &ours, &in_use), 0);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("an id: %.2f us\n", us_between(&begin, &end) / N);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	assert_int_equal(gm_kvm_new(f->vm.vm, &gm_alloc_default, &msg, &b), 0);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("a backend, with its limits: %.0f us\n", us_between(&begin, &end));
+	b->ops->destroy(b);
 }
 
 /* Such a VM has no logs: what vCPUs write goes to the ring. */
@@ -484,6 +515,7 @@ int main(int argc, char **argv)
 		TEST(capabilities),
 		TEST(limits),
 		TEST(ids_in_use),
+		TEST(cost_of_asking),
 		TEST(dirty_ring),
 		TEST(other_fds_are_refused),
 		TEST(out_of_memory),
