@@ -261,14 +261,17 @@ static struct gm_caps find_caps(int vm_fd)
 	};
 }
 
+/* On failure @k is gone. */
 static int learn_limits(struct kvm_backend *k, struct gm_msg *msg)
 {
 	int err;
 
 	k->page = mmap(NULL, k->base.caps.limits.page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
-	if (k->page == MAP_FAILED)
+	if (k->page == MAP_FAILED) {
+		gm_free(k->base.alloc, k);
 		return gm_fail(msg, -ENOMEM, "no memory for a page to ask KVM with");
+	}
 	k->probe = (struct gm_probe){.b = &k->base, .hva = (uintptr_t)k->page};
 	err = gm_probe_limits(&k->probe);
 	if (!err)

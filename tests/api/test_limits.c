@@ -185,14 +185,14 @@ static void slots_made_before(void **state)
 	vm_open(&vm, &sim, &two);
 	ok(set(&vm, 1, OTHERS * PAGE, 4, mem));
 	ok(set(&vm, 1u << 16, OTHERS * PAGE, 4, mem));
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 1, 8 * PAGE, 4 * PAGE, mem, GPAMAP_RW));
+	commit_refused(&vm, txn, -EBUSY, "slot 0 of address space 1");
 	/* Id 0 is free in space 0, and id 1 isn't. */
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 4 * PAGE, mem, GPAMAP_RW));
 	vm_commit(&vm, txn);
 	map_refused(&vm, 8 * PAGE, 4, mem, -EBUSY, "slot 1 of address space 0");
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_map_pages(txn, 1, 8 * PAGE, 4 * PAGE, mem, GPAMAP_RW));
-	commit_refused(&vm, txn, -EBUSY, "slot 0 of address space 1");
 	vm_check_pages(&vm, OTHERS, 4, MEM, 0, true);
 	ok(gpamap_reserve_slots(vm.map, 0, 1, 1));
 	map_and_unmap(&vm, 8 * PAGE, 4, mem);
