@@ -102,13 +102,21 @@ struct gpamap_options {
 
 /*
  * Make a map for the VM behind @vm_fd (from KVM_CREATE_VM). The caller keeps the fd and must keep it open
- * until gpamap_free(). Capabilities are asked for on this fd, once. From here on, the caller must not use
- * KVM_SET_USER_MEMORY_REGION on it with an id that isn't reserved by gpamap_reserve_slots(). @opt may be
- * NULL.
+ * until gpamap_free(). Capabilities are asked for on this fd, once. @opt may be NULL.
+ *
+ * Slots that others make, before or after, another map on the same VM among them, need ids that are reserved by
+ * gpamap_reserve_slots(). A commit never touches a slot that was there before its id was first used here: it fails
+ * with -EBUSY. Of one that is made later the library knows nothing, so from here on the caller must not use
+ * KVM_SET_USER_MEMORY_REGION with an id that isn't reserved.
+ *
+ * How far the VM's addresses go KVM does not tell. So a slot of one page is made in their upper half, read-only and of
+ * zeros where KVM has that, and deleted at once; and likewise in the first commit of each address space, to see whose
+ * the ids are. As with every slot operation, KVM waits for vCPUs that are inside of it, and no deadline ends that: a
+ * map is best made, and filled for the first time, before vCPUs run. Nobody else may change slots meanwhile.
  *
  * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM has,
  * GPAMAP_ZAP_SLOT_ONLY where KVM can't do that, or a KVM without KVM_CAP_IMMEDIATE_EXIT. -ENOMEM. With
- * GPAMAP_ZAP_SLOT_ONLY also KVM_ENABLE_CAP's.
+ * GPAMAP_ZAP_SLOT_ONLY also KVM_ENABLE_CAP's. What KVM gave for the slot that asks.
  */
 int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **ret);
 
@@ -120,7 +128,9 @@ void gpamap_free(struct gpamap *map);
 
 /*
  * Keep @count slot ids from @first on in address space @space for the caller's own use. The library will
- * not use them, and the caller must keep his slots off the memory of the map. Waits for a commit on its way.
+ * not use them, and the caller must keep his slots off the memory of the map. KVM has slots of its own, too, where
+ * KVM_SET_TSS_ADDR and KVM_SET_IDENTITY_MAP_ADDR put them and, with a local APIC, often at 0xfee00000: memory over
+ * them is refused by KVM in the middle of a commit, which is then undone. Waits for a commit on its way.
  * -EBUSY: one of them is in use by the library. -ERANGE: beyond what KVM has, or no such space. -EDEADLK: this
  * thread is inside the gate, or in a listener's callback.
  */
@@ -291,7 +301,8 @@ int gpamap_reback(struct gpamap_txn *txn, struct gpamap_region *region, void *hv
 int gpamap_set_target_offset(struct gpamap_txn *txn, struct gpamap_region *alias, uint64_t offset);
 /* A ROM device: true, as it is made, reads come from memory; false, they trap, too. -ENOTSUP: other kinds. */
 int gpamap_set_rom_mode(struct gpamap_txn *txn, struct gpamap_region *region, bool rom);
-/* Log the pages that are written, for gpamap_dirty_fetch(). RAM without guest_memfd only: -ENOTSUP.
+/* Log the pages that are written, for gpamap_dirty_fetch(). RAM without guest_memfd only: -ENOTSUP. In a VM with
+ * KVM_CAP_DIRTY_LOG_RING enabled, with bitmaps or without, the commit gives that: its logs lack what vCPUs write.
  * Turning it off forgets what was not fetched. */
 int gpamap_set_log(struct gpamap_txn *txn, struct gpamap_region *region, bool on);
 
@@ -366,7 +377,9 @@ struct gpamap_commit_report {
  * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which.
  * -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce gave.
  * -EINVAL: unknown flags. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
- * below something read-only. -ENOTSUP: this VM has no read-only memory or no guest_memfd. -ENOMEM. Any errno of
+ * below something read-only. -ENOTSUP: this VM has no read-only memory, no guest_memfd or, since it has dirty rings, no
+ * dirty log. -ERANGE: memory beyond the VM's greatest address, in the last page below 2^64, or beyond the host's user
+ * space. -EBUSY: the id of a new slot is in use by others, see gpamap_new_kvm(). -ENOMEM. Any errno of
  * KVM's slot ioctl or of KVM_GET_DIRTY_LOG: that step failed, all is undone.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer the same,
  * until a commit succeeds; until then keep both the old and the new memory.

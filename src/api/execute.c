@@ -39,12 +39,14 @@ static int slot_op(struct gm_commit *c, const struct gm_op *op)
 
 static int failed_op(struct gm_commit *c, const struct gm_op *op, int err)
 {
-	static const char *const verbs[] = {"", "create", "delete", "move", "set the flags of"};
 	const struct gm_slot *s = op->kind == GM_OP_DELETE ? &op->from : &op->to;
 
-	return gm_fail(c->msg, err, "can't %s slot %u of space %u at 0x%llx, size 0x%llx: %s",
-		       verbs[op->kind], s->id, s->space, (unsigned long long)s->gpa.first,
-		       (unsigned long long)gm_range_size(s->gpa), strerror(-err));
+	const char *hint = gm_rules_explain(op->kind, err);
+
+	return gm_fail(c->msg, err, "can't %s slot %u of space %u at 0x%llx, size 0x%llx: %s%s%s",
+		       gm_rule_of(op->kind)->name, s->id, s->space,
+		       (unsigned long long)s->gpa.first, (unsigned long long)gm_range_size(s->gpa),
+		       strerror(-err), *hint ? "; " : "", hint);
 }
 
 static int do_until(struct gm_commit *c, size_t end)

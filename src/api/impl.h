@@ -162,6 +162,10 @@ void gm_slots_unlock(struct gpamap *m);
 int gm_commit_prepare(struct gm_commit *c, unsigned flags);
 void gm_commit_cancel(struct gm_commit *c);
 
+/* check.c: could KVM do the plan, as far as can be known before its first operation? -ERANGE, -EINVAL, -ENOTSUP: a
+ * limit. -EBUSY: an id is in use by others. -ENOMEM. pre: slots_lock is held. */
+int gm_commit_check(struct gm_commit *c);
+
 /* execute.c: */
 /* From now on, timeout_ms. */
 void gm_commit_set_deadline(struct gm_commit *c);

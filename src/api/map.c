@@ -51,10 +51,10 @@ static int check_options(const struct gpamap_options *opt, const struct gm_caps 
 		return gm_fail(msg, -ENOTSUP,
 			       "this KVM drops the mappings of all slots with each that goes, and "
 			       "can't be told not to");
-	if (opt->spaces > caps->nr_spaces)
+	if (opt->spaces > caps->limits.nr_spaces)
 		return gm_fail(msg, -ENOTSUP, "%u address spaces asked for, this VM has %u",
-			       opt->spaces, caps->nr_spaces);
-	if (max && (max < caps->page_size || (max & (max - 1))))
+			       opt->spaces, caps->limits.nr_spaces);
+	if (max && (max < caps->limits.page_size || (max & (max - 1))))
 		return gm_fail(msg, -EINVAL,
 			       "max_slot_size 0x%llx is no power of two of at least a page",
 			       (unsigned long long)max);
@@ -67,8 +67,9 @@ static int check_options(const struct gpamap_options *opt, const struct gm_caps 
 static int make_spaces(struct gpamap *m, const struct gpamap_options *opt)
 {
 	const struct gm_caps *caps = &m->backend->caps;
-	uint32_t most =
-		opt->max_slots && opt->max_slots < caps->nr_slots ? opt->max_slots : caps->nr_slots;
+	uint32_t most = opt->max_slots && opt->max_slots < caps->limits.nr_slots
+				? opt->max_slots
+				: caps->limits.nr_slots;
 	unsigned n = m->nr_spaces;
 
 	m->views = gm_calloc(&m->alloc, n, sizeof(*m->views));
@@ -83,7 +84,7 @@ static int make_spaces(struct gpamap *m, const struct gpamap_options *opt)
 		gm_tree_init(&m->slots[i].tree, &gm_slot_type, &m->alloc);
 	}
 	for (unsigned i = 0; i < n; i++) {
-		int err = gm_ids_init(&m->slots[i].ids, &m->alloc, caps->nr_slots, most);
+		int err = gm_ids_init(&m->slots[i].ids, &m->alloc, caps->limits.nr_slots, most);
 
 		if (err)
 			return err;
@@ -157,7 +158,7 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	m->nr_spaces = opt->spaces ? opt->spaces : 1;
 	m->timeout_ms = opt->timeout_ms ? opt->timeout_ms : DEFAULT_TIMEOUT_MS;
 	m->faults_may_block = opt->flags & GPAMAP_FAULTS_MAY_BLOCK;
-	m->max_slot_size = max_slot_size(opt, backend->caps.page_size);
+	m->max_slot_size = max_slot_size(opt, backend->caps.limits.page_size);
 	backend->alloc = &m->alloc; /* the caller's was on its stack */
 	atomic_init(&m->refs, 1);
 	pthread_mutex_init(&m->edit, NULL);
@@ -171,7 +172,7 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	err = gm_gate_init(&m->gate, opt->kick_signal, opt->flags & GPAMAP_NO_MEMBARRIER);
 	if (err)
 		goto no_gate;
-	err = gm_map_init(&m->map, &m->alloc, m->nr_spaces, backend->caps.page_size);
+	err = gm_map_init(&m->map, &m->alloc, m->nr_spaces, backend->caps.limits.page_size);
 	if (err)
 		goto no_map;
 	err = make_spaces(m, opt);

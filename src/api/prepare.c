@@ -105,26 +105,6 @@ static int allocate(struct gm_commit *c)
 	return 0;
 }
 
-static int check_caps(struct gm_commit *c)
-{
-	const struct gm_caps *caps = &c->m->backend->caps;
-
-	for (size_t i = 0; i < c->plan.n; i++) {
-		const struct gm_slot *s = &c->plan.ops[i].to;
-
-		if (c->plan.ops[i].kind == GM_OP_DELETE)
-			continue;
-		if ((s->flags & GM_SLOT_READONLY) && !caps->readonly_mem)
-			return gm_fail(c->msg, -ENOTSUP,
-				       "read-only memory at 0x%llx: this KVM has none",
-				       (unsigned long long)s->gpa.first);
-		if ((s->flags & GM_SLOT_GUEST_MEMFD) && !(caps->guest_memfd && caps->region2))
-			return gm_fail(c->msg, -ENOTSUP, "guest_memfd at 0x%llx: this VM has none",
-				       (unsigned long long)s->gpa.first);
-	}
-	return 0;
-}
-
 int gm_commit_prepare(struct gm_commit *c, unsigned flags)
 {
 	struct gpamap *m = c->m;
@@ -140,7 +120,7 @@ int gm_commit_prepare(struct gm_commit *c, unsigned flags)
 		return err;
 	err = plan(c, flags);
 	if (!err)
-		err = check_caps(c);
+		err = gm_commit_check(c);
 	if (!err)
 		err = allocate(c);
 	return err;

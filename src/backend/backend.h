@@ -11,19 +11,16 @@
 
 #include "base/alloc.h"
 #include "base/msg.h"
+#include "plan/kvm_rules.h"
 #include "plan/plan.h"
 
 struct kvm_run;
 struct gm_backend;
 
-/* Found once, when the map is made. */
+/* Found once, when the map is made; but for limits.log, which has_log() finds. */
 struct gm_caps {
-	uint64_t page_size;
-	uint32_t nr_slots; /* per address space */
-	unsigned nr_spaces;
-	bool readonly_mem;
-	bool region2; /* KVM_SET_USER_MEMORY_REGION2 */
-	bool guest_memfd;
+	struct gm_kvm_limits limits;
+	bool region2;	    /* KVM_SET_USER_MEMORY_REGION2 */
 	bool zap_slot_only; /* zap_slot_only() can be had, or is true anyway */
 };
 
@@ -34,6 +31,17 @@ struct gm_backend_ops {
 	 * post: after a delete or move no vCPU reaches the old memory through the slot any more.
 	 */
 	int (*slot)(struct gm_backend *b, const struct gm_op *op);
+	/*
+	 * Is none of @n ids of @space in use? 0: none, as far as the hypervisor can tell. -EBUSY: *@taken is. Else
+	 * -errno: it could not be found out. Nothing has changed afterwards. @ours: a slot of @space that the map
+	 * has made and the hypervisor has; NULL: there's none. pre: no id is that of a slot that the map has made;
+	 * not at the same time as slot.
+	 */
+	int (*ids_free)(struct gm_backend *b, unsigned space, const uint32_t *ids, size_t n,
+			const struct gm_slot *ours, uint32_t *taken);
+	/* Can the dirty bits of a slot be read by dirty(), and are they all there? To be asked before the first
+	 * slot logs: it may change until the VM has vCPUs. pre: not at the same time as slot. */
+	bool (*has_log)(struct gm_backend *b);
 	/* Read and clear the dirty bits of a slot that logs, 1 per page, bit 0 the slot's first; @bitmap
 	 * has room for its pages rounded up to 64. pre: not at the same time as slot. */
 	int (*dirty)(struct gm_backend *b, const struct gm_slot *slot, uint64_t *bitmap);

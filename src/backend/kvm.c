@@ -9,15 +9,20 @@
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "backend/probe.h"
 
 #define CAP_DISABLE_QUIRKS2 213
+#define CAP_DIRTY_LOG_RING_WITH_BITMAP 225
 #define CAP_USER_MEMORY2 231
 #define CAP_GUEST_MEMFD 234
 #define MEM_GUEST_MEMFD (1u << 2)
 #define QUIRK_SLOT_ZAP_ALL (1u << 7)
+#define RESET_DIRTY_RINGS _IO(KVMIO, 0xc7)
+#define NO_SLOT 0xffffu /* an id that is none */
 
 struct region2 {
 	uint32_t slot;
@@ -36,6 +41,9 @@ _Static_assert(sizeof(struct region2) == 160, "the ABI's size is part of the ioc
 struct kvm_backend {
 	struct gm_backend base;
 	int vm_fd;
+	bool ring_with_bitmap; /* KVM has it; whether the VM does is not told */
+	void *page; /* whose address tells the probe's slots from all others; never touched */
+	struct gm_probe probe;
 };
 
 static struct kvm_backend *kvm_of(struct gm_backend *b)
@@ -112,6 +120,27 @@ static int kvm_dirty(struct gm_backend *b, const struct gm_slot *slot, uint64_t 
 	return vm_ioctl(kvm_of(b), KVM_GET_DIRTY_LOG, &log);
 }
 
+static int kvm_ids_free(struct gm_backend *b, unsigned space, const uint32_t *ids, size_t n,
+			const struct gm_slot *ours, uint32_t *taken)
+{
+	return gm_probe_ids(&kvm_of(b)->probe, space, ids, n, ours, taken);
+}
+
+/*
+ * With a dirty ring what vCPUs write goes there, and not into the logs. Whether a VM has one can't be asked either.
+ * KVM_GET_DIRTY_LOG looks for a ring without bitmaps before it looks at the slot, and one that is none has no bits
+ * that would be lost. Bitmaps beside a ring, which only arm64 has, hold what is written for no vCPU; and there
+ * resetting the rings is EINVAL if there are none. If there are it does what their user is about to do.
+ */
+static bool kvm_has_log(struct gm_backend *b)
+{
+	struct kvm_dirty_log log = {.slot = NO_SLOT};
+
+	if (vm_ioctl(kvm_of(b), KVM_GET_DIRTY_LOG, &log) == -ENXIO)
+		return false;
+	return !kvm_of(b)->ring_with_bitmap || vm_ioctl(kvm_of(b), RESET_DIRTY_RINGS, NULL);
+}
+
 /* What the caller asks for: nothing is tried again on his behalf. */
 static int any_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -161,13 +190,20 @@ static int kvm_zap_slot_only(struct gm_backend *b)
 }
 #endif
 
+/* A page that a slot shows must not become something else, which the guest could read then. */
 static void kvm_destroy(struct gm_backend *b)
 {
+	struct kvm_backend *k = kvm_of(b);
+
+	if (!gm_probe_end(&k->probe))
+		munmap(k->page, b->caps.limits.page_size);
 	gm_free(b->alloc, b);
 }
 
 static const struct gm_backend_ops kvm_ops = {
 	.slot = kvm_slot,
+	.ids_free = kvm_ids_free,
+	.has_log = kvm_has_log,
 	.dirty = kvm_dirty,
 	.vm_ioctl = kvm_vm_ioctl,
 	.device_ioctl = kvm_device_ioctl,
@@ -201,10 +237,54 @@ static int check_fd(int vm_fd, struct gm_msg *msg)
 	return 0;
 }
 
+static struct gm_caps find_caps(int vm_fd)
+{
+	uint32_t spaces = capability(vm_fd, KVM_CAP_MULTI_ADDRESS_SPACE);
+	bool region2 = capability(vm_fd, CAP_USER_MEMORY2);
+
+	return (struct gm_caps){
+		.limits =
+			{
+				.page_size = (uint64_t)sysconf(_SC_PAGESIZE),
+				.last_gpa = GM_NO_LIMIT,
+				.last_hva = GM_NO_LIMIT,
+				.max_slot_pages = GM_KVM_MAX_SLOT_PAGES,
+				.nr_slots = capability(vm_fd, KVM_CAP_NR_MEMSLOTS),
+				.nr_spaces = spaces ? spaces : 1,
+				.readonly_mem = capability(vm_fd, KVM_CAP_READONLY_MEM),
+				/* A guest_memfd can't be given to the older ioctl. */
+				.guest_memfd = region2 && capability(vm_fd, CAP_GUEST_MEMFD),
+				.log = true,
+			},
+		.region2 = region2,
+		.zap_slot_only = can_zap_slot_only(capability(vm_fd, CAP_DISABLE_QUIRKS2)),
+	};
+}
+
+/* On failure @k is gone. */
+static int learn_limits(struct kvm_backend *k, struct gm_msg *msg)
+{
+	int err;
+
+	k->page = mmap(NULL, k->base.caps.limits.page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+	if (k->page == MAP_FAILED) {
+		gm_free(k->base.alloc, k);
+		return gm_fail(msg, -ENOMEM, "no memory for a page to ask KVM with");
+	}
+	k->probe = (struct gm_probe){.b = &k->base, .hva = (uintptr_t)k->page};
+	err = gm_probe_limits(&k->probe);
+	if (!err)
+		return 0;
+	kvm_destroy(&k->base);
+	return gm_fail(msg, err,
+		       "a slot that was made to learn the VM's limits can't be deleted: %s",
+		       strerror(-err));
+}
+
 int gm_kvm_new(int vm_fd, const struct gm_alloc *alloc, struct gm_msg *msg, struct gm_backend **ret)
 {
 	struct kvm_backend *k;
-	uint32_t spaces;
 	int err = check_fd(vm_fd, msg);
 
 	if (err)
@@ -212,25 +292,12 @@ int gm_kvm_new(int vm_fd, const struct gm_alloc *alloc, struct gm_msg *msg, stru
 	k = gm_calloc(alloc, 1, sizeof(*k));
 	if (!k)
 		return gm_fail(msg, -ENOMEM, "no memory for the KVM backend");
-	spaces = capability(vm_fd, KVM_CAP_MULTI_ADDRESS_SPACE);
+	k->base = (struct gm_backend){.ops = &kvm_ops, .alloc = alloc, .caps = find_caps(vm_fd)};
 	k->vm_fd = vm_fd;
-	k->base = (struct gm_backend){
-		.ops = &kvm_ops,
-		.alloc = alloc,
-		.caps =
-			{
-				.page_size = (uint64_t)sysconf(_SC_PAGESIZE),
-				.nr_slots = capability(vm_fd, KVM_CAP_NR_MEMSLOTS),
-				.nr_spaces = spaces ? spaces : 1,
-				.readonly_mem = capability(vm_fd, KVM_CAP_READONLY_MEM),
-				.region2 = capability(vm_fd, CAP_USER_MEMORY2),
-				.guest_memfd = capability(vm_fd, CAP_GUEST_MEMFD),
-				.zap_slot_only =
-					can_zap_slot_only(capability(vm_fd, CAP_DISABLE_QUIRKS2)),
-			},
-	};
-	/* A guest_memfd can't be given to the older ioctl. */
-	k->base.caps.guest_memfd &= k->base.caps.region2;
+	k->ring_with_bitmap = capability(vm_fd, CAP_DIRTY_LOG_RING_WITH_BITMAP);
+	err = learn_limits(k, msg);
+	if (err)
+		return err;
 	*ret = &k->base;
 	return 0;
 }

@@ -71,7 +71,7 @@ static void add_bits(_Atomic(uint64_t) *to, uint64_t first, uint64_t n, const ui
 
 int gm_dirty_harvest(struct gm_backend *b, const struct gm_slot *slot, uint64_t *scratch)
 {
-	uint64_t page_size = b->caps.page_size;
+	uint64_t page_size = b->caps.limits.page_size;
 	unsigned shift = page_shift(page_size);
 	_Atomic(uint64_t) *dirty = slot->region->dirty;
 	int err;

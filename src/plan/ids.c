@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Slot ids of an address space: two bitmaps, and a hint that keeps looking for a free one short. */
+/* Slot ids of an address space: three bitmaps, and a hint that keeps looking for a free one short. */
 #include <errno.h>
 
 #include "plan/draft.h"
@@ -30,7 +30,8 @@ int gm_ids_init(struct gm_ids *ids, const struct gm_alloc *alloc, uint32_t limit
 	*ids = (struct gm_ids){.alloc = alloc, .limit = limit, .max_taken = max_taken};
 	ids->taken = gm_calloc(alloc, words, sizeof(*ids->taken));
 	ids->reserved = gm_calloc(alloc, words, sizeof(*ids->reserved));
-	if (ids->taken && ids->reserved)
+	ids->known = gm_calloc(alloc, words, sizeof(*ids->known));
+	if (ids->taken && ids->reserved && ids->known)
 		return 0;
 	gm_ids_destroy(ids);
 	return -ENOMEM;
@@ -40,6 +41,7 @@ void gm_ids_destroy(struct gm_ids *ids)
 {
 	gm_free(ids->alloc, ids->taken);
 	gm_free(ids->alloc, ids->reserved);
+	gm_free(ids->alloc, ids->known);
 	*ids = (struct gm_ids){.alloc = ids->alloc};
 }
 
@@ -63,6 +65,17 @@ int gm_ids_reserve(struct gm_ids *ids, uint32_t first, uint32_t count)
 bool gm_ids_reserved(const struct gm_ids *ids, uint32_t id)
 {
 	return id < ids->limit && test(ids->reserved, id);
+}
+
+bool gm_ids_is_known(const struct gm_ids *ids, uint32_t id)
+{
+	return id < ids->limit && test(ids->known, id);
+}
+
+void gm_ids_set_known(struct gm_ids *ids, uint32_t id)
+{
+	if (id < ids->limit)
+		set(ids->known, id);
 }
 
 bool gm_ids_has(const struct gm_ids *ids, uint32_t id)

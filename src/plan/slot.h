@@ -54,6 +54,8 @@ struct gm_ids {
 	const struct gm_alloc *alloc;
 	uint64_t *taken;
 	uint64_t *reserved;
+	uint64_t *
+		known; /* asked for, or used before: a create makes a slot there, and changes none */
 	uint32_t limit;	    /* ids 0 .. limit - 1 */
 	uint32_t max_taken; /* no more than this many may be taken at a time */
 	uint32_t nr_taken;
@@ -67,6 +69,10 @@ void gm_ids_destroy(struct gm_ids *ids);
 int gm_ids_reserve(struct gm_ids *ids, uint32_t first, uint32_t count); /* -EBUSY, -ERANGE */
 /* Is @id one of those that were reserved? */
 bool gm_ids_reserved(const struct gm_ids *ids, uint32_t id);
+/* Ids of slots that others have made look free. So an id is asked for in the kernel before the first slot with it
+ * is created (gm_backend_ops.ids_free), and is known from then on. */
+bool gm_ids_is_known(const struct gm_ids *ids, uint32_t id);
+void gm_ids_set_known(struct gm_ids *ids, uint32_t id);
 /* A free id, the lowest; marked taken. False: none. */
 bool gm_ids_take(struct gm_ids *ids, uint32_t *ret);
 void gm_ids_put(struct gm_ids *ids, uint32_t id);

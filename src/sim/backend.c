@@ -55,6 +55,25 @@ static int sim_slot(struct gm_backend *b, const struct gm_op *op)
 	return gpamap_sim_set_slot(sim_of(b), &req);
 }
 
+/* It can be asked at once, where KVM has to be asked for slots (backend/probe.h). */
+static int sim_ids_free(struct gm_backend *b, unsigned space, const uint32_t *ids, size_t n,
+			const struct gm_slot *ours, uint32_t *taken)
+{
+	(void)ours;
+	for (size_t i = 0; i < n; i++) {
+		if (!sim_has_slot(sim_of(b), space << 16 | ids[i]))
+			continue;
+		*taken = ids[i];
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static bool sim_has_log(struct gm_backend *b)
+{
+	return !(sim_of(b)->flags & GPAMAP_SIM_DIRTY_RING);
+}
+
 static int sim_dirty(struct gm_backend *b, const struct gm_slot *slot, uint64_t *bitmap)
 {
 	return gpamap_sim_get_dirty_log(sim_of(b), ioctl_id(slot), bitmap);
@@ -89,6 +108,8 @@ static void sim_destroy(struct gm_backend *b)
 
 static const struct gm_backend_ops sim_ops = {
 	.slot = sim_slot,
+	.ids_free = sim_ids_free,
+	.has_log = sim_has_log,
 	.dirty = sim_dirty,
 	.vm_ioctl = sim_vm_ioctl,
 	.device_ioctl = sim_device_ioctl,
@@ -106,12 +127,18 @@ int gm_sim_new(void *vm, const struct gm_alloc *alloc, struct gm_msg *msg, struc
 	sb->sim = sim;
 	sb->b.ops = &sim_ops;
 	sb->b.alloc = alloc;
-	sb->b.caps.page_size = sim->page_size;
-	sb->b.caps.nr_slots = sim->nr_slots;
-	sb->b.caps.nr_spaces = sim->nr_spaces;
-	sb->b.caps.readonly_mem = !(sim->flags & GPAMAP_SIM_NO_READONLY);
 	sb->b.caps.region2 = !(sim->flags & GPAMAP_SIM_NO_REGION2);
-	sb->b.caps.guest_memfd = sb->b.caps.region2;
+	sb->b.caps.limits = (struct gm_kvm_limits){
+		.page_size = sim->page_size,
+		.last_gpa = sim->last_gpa,
+		.last_hva = SIM_USER_END - 1,
+		.max_slot_pages = GM_KVM_MAX_SLOT_PAGES,
+		.nr_slots = sim->nr_slots,
+		.nr_spaces = sim->nr_spaces,
+		.readonly_mem = !(sim->flags & GPAMAP_SIM_NO_READONLY),
+		.guest_memfd = sb->b.caps.region2,
+		.log = true,
+	};
 	sb->b.caps.zap_slot_only = true;
 	*ret = &sb->b;
 	return 0;

@@ -30,6 +30,12 @@
 #include "gpamap-sim.h"
 
 #define SIM_CACHE_LINE 64
+/* Addresses of user memory end here. */
+#if defined(__x86_64__)
+#define SIM_USER_END ((UINT64_C(1) << 47) - 4096)
+#else
+#define SIM_USER_END (UINT64_C(1) << 48)
+#endif
 #define SIM_MAX_SPACES 16
 #define SIM_MAX_SLOTS 65536u /* ids have 16 bits */
 #define SIM_NR_CALLS (GPAMAP_SIM_GET_DIRTY + 1)
@@ -179,6 +185,11 @@ void sim_table_put(struct sim_space *space, struct sim_table *t);
 /* Make @t the table of @space, and wait until nobody uses the one before. pre: the caller is not inside a
  * section. */
 void sim_publish(struct gpamap_sim *sim, struct sim_space *space, struct sim_table *t);
+
+/* slots.c */
+
+/* Is there a slot with this id? (Space and id, as in the ioctl.) */
+bool sim_has_slot(struct gpamap_sim *sim, uint32_t slot);
 
 /* access.c */
 

@@ -13,15 +13,7 @@
 
 #include "sim/impl.h"
 #include "base/alloc.h"
-
-#define MAX_PAGES ((UINT64_C(1) << 31) - 1)
-
-/* Addresses of user memory end here. */
-#if defined(__x86_64__)
-#define USER_END ((UINT64_C(1) << 47) - 4096)
-#else
-#define USER_END (UINT64_C(1) << 48)
-#endif
+#include "plan/kvm_rules.h"
 
 struct change {
 	const struct gpamap_sim_slot *req;
@@ -39,6 +31,30 @@ static uint64_t dirty_words(const struct gpamap_sim *sim, uint64_t size)
 
 /* ------------------------------------------------------------------------- what is refused --- */
 
+/* A slot as the rules (plan/kvm_rules.h) know it. */
+static struct gm_slot rules_slot(const struct gpamap_sim_slot *req)
+{
+	return (struct gm_slot){
+		.gpa = {req->gpa, req->gpa + (req->size - 1)},
+		.hva = req->hva,
+		.gmem_offset = req->guest_memfd_offset,
+		.gmem_fd = (int)req->guest_memfd,
+		.space = req->slot >> 16,
+		.id = req->slot & 0xffff,
+		.flags = (req->flags & GPAMAP_SIM_LOG_DIRTY ? GM_SLOT_LOG : 0) |
+			 (req->flags & GPAMAP_SIM_READONLY ? GM_SLOT_READONLY : 0) |
+			 (req->flags & GPAMAP_SIM_GUEST_MEMFD ? GM_SLOT_GUEST_MEMFD : 0),
+	};
+}
+
+static struct gm_slot rules_slot_of(const struct sim_slot *s)
+{
+	struct gpamap_sim_slot same = {s->id,  s->flags,       s->gpa,	  s->size,
+				       s->hva, s->gmem_offset, s->gmem_fd};
+
+	return rules_slot(&same);
+}
+
 static bool legal_flags(const struct gpamap_sim *sim, uint32_t flags)
 {
 	uint32_t legal = GPAMAP_SIM_LOG_DIRTY;
@@ -52,7 +68,7 @@ static bool legal_flags(const struct gpamap_sim *sim, uint32_t flags)
 
 static bool legal_hva(uint64_t hva, uint64_t size)
 {
-	return size <= USER_END && hva <= USER_END - size;
+	return size <= SIM_USER_END && hva <= SIM_USER_END - size;
 }
 
 static bool known_slot(const struct gpamap_sim *sim, uint32_t slot)
@@ -75,23 +91,26 @@ static bool legal_request(const struct gpamap_sim *sim, const struct gpamap_sim_
 		return false;
 	if (req->gpa + req->size < req->gpa)
 		return false;
-	return req->size / sim->page_size <= MAX_PAGES;
+	return req->size / sim->page_size <= GM_KVM_MAX_SLOT_PAGES;
 }
 
 /* What becomes of a slot that exists; false: it can't be done in place. */
 static bool tell_modify(struct change *c)
 {
-	const struct gpamap_sim_slot *req = c->req;
-	uint32_t differ = req->flags ^ c->old->flags;
+	struct gm_slot from = rules_slot_of(c->old), to = rules_slot(c->req);
 
-	if ((req->flags | c->old->flags) & GPAMAP_SIM_GUEST_MEMFD)
+	if (gm_rules_why_not_in_place(&from, &to))
 		return false;
-	if (req->hva != c->old->hva || req->size != c->old->size || differ & GPAMAP_SIM_READONLY)
-		return false;
-	if (req->gpa != c->old->gpa)
+	switch (gm_rules_tell(&from, &to)) {
+	case GM_OP_MOVE:
 		c->kind = GPAMAP_SIM_MOVE;
-	else if (differ)
+		break;
+	case GM_OP_FLAGS:
 		c->kind = GPAMAP_SIM_FLAGS;
+		break;
+	default:
+		break;
+	}
 	return true;
 }
 
@@ -129,7 +148,7 @@ static int tell(struct gpamap_sim *sim, struct change *c)
 /* Can the pages of a guest_memfd be bound? Each may be in one slot only, of any space. */
 static int check_guest_memfd(struct gpamap_sim *sim, const struct gpamap_sim_slot *req)
 {
-	uint64_t first = req->guest_memfd_offset, end = first + req->size;
+	struct gm_slot slot = rules_slot(req);
 
 	if (req->guest_memfd > INT32_MAX)
 		return -EBADF;
@@ -137,10 +156,9 @@ static int check_guest_memfd(struct gpamap_sim *sim, const struct gpamap_sim_slo
 		const struct sim_table *t = atomic_load(&sim->space[i].table);
 
 		for (size_t k = 0; k < t->n; k++) {
-			const struct sim_slot *s = t->slot[k];
+			struct gm_slot other = rules_slot_of(t->slot[k]);
 
-			if (s->flags & GPAMAP_SIM_GUEST_MEMFD && s->gmem_fd == req->guest_memfd &&
-			    s->gmem_offset < end && first < s->gmem_offset + s->size)
+			if (gm_rules_share_guest_memfd(&slot, &other))
 				return sim->flags & GPAMAP_SIM_GMEM_EEXIST ? -EEXIST : -EINVAL;
 		}
 	}
@@ -366,6 +384,16 @@ int gpamap_sim_set_slot(struct gpamap_sim *sim, const struct gpamap_sim_slot *sl
 	r = set_slot(sim, slot);
 	pthread_mutex_unlock(&sim->slot_lock);
 	return r;
+}
+
+bool sim_has_slot(struct gpamap_sim *sim, uint32_t slot)
+{
+	bool has;
+
+	pthread_mutex_lock(&sim->slot_lock);
+	has = known_slot(sim, slot) && sim->space[slot >> 16].by_id[slot & 0xffff];
+	pthread_mutex_unlock(&sim->slot_lock);
+	return has;
 }
 
 static int get_dirty_log(struct gpamap_sim *sim, uint32_t id, unsigned char *bitmap)

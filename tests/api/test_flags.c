@@ -31,7 +31,8 @@ static int new_map(struct vm *vm, bool can, int err, unsigned flags, struct gm_m
 	struct gm_alloc alloc;
 	struct gm_backend b = {
 		.ops = &ops,
-		.caps = {.page_size = PAGE, .nr_slots = 16, .nr_spaces = 1, .zap_slot_only = can},
+		.caps = {.limits = {.page_size = PAGE, .nr_slots = 16, .nr_spaces = 1},
+			 .zap_slot_only = can},
 	};
 	int result;
 

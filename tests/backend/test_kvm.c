@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <time.h>
 
 #include "../base/part.h"
 #include "backend/backend.h"
@@ -21,6 +22,8 @@ struct create_guest_memfd {
 	uint64_t zero[6];
 };
 #define CREATE_GUEST_MEMFD _IOWR(KVMIO, 0xd4, struct create_guest_memfd)
+
+#define CAP_DIRTY_LOG_RING_WITH_BITMAP 225
 
 struct fix {
 	struct real_vm vm;
@@ -100,16 +103,124 @@ static void capabilities(void **state)
 	struct fix *f = *state;
 	struct gm_caps *c = &f->b->caps;
 
-	assert_int_equal(c->page_size, sysconf(_SC_PAGESIZE));
-	assert_int_equal(c->nr_slots, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS));
-	assert_true(c->nr_slots >= 32);
-	assert_true(c->nr_spaces >= 1);
+	assert_int_equal(c->limits.page_size, sysconf(_SC_PAGESIZE));
+	assert_int_equal(c->limits.nr_slots,
+			 ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS));
+	assert_true(c->limits.nr_slots >= 32);
+	assert_true(c->limits.nr_spaces >= 1);
 	if (old_ioctl)
 		return;
 	assert_int_equal(c->region2, ioctl(f->vm.vm, KVM_CHECK_EXTENSION, 231) > 0);
 	printf("slots %u, spaces %u, readonly %d, region2 %d, guest_memfd %d, zap_slot_only %d\n",
-	       c->nr_slots, c->nr_spaces, c->readonly_mem, c->region2, c->guest_memfd,
-	       c->zap_slot_only);
+	       c->limits.nr_slots, c->limits.nr_spaces, c->limits.readonly_mem, c->region2,
+	       c->limits.guest_memfd, c->zap_slot_only);
+}
+
+static bool fits(struct fix *f, uint64_t gpa, uint64_t hva)
+{
+	struct gm_slot s = {.gpa = {gpa, gpa + (PAGE - 1)}, .hva = hva, .id = 70};
+	int err = create(f, s);
+
+	if (!err)
+		assert_int_equal(delete (f, s), 0);
+	return !err;
+}
+
+/* What was learnt when the map was made is what KVM does, and nothing is left of it. */
+static void limits(void **state)
+{
+	struct fix *f = *state;
+	struct gm_kvm_limits *l = &f->b->caps.limits;
+	uint64_t hva = (uintptr_t)f->vm.mem;
+
+	printf("last_gpa 0x%llx, last_hva 0x%llx\n", (unsigned long long)l->last_gpa,
+	       (unsigned long long)l->last_hva);
+	assert_true(l->last_gpa != GM_NO_LIMIT);
+	assert_true(fits(f, (l->last_gpa >> 1) + 1, hva));
+	assert_false(fits(f, l->last_gpa + 1, hva));
+#if defined(__x86_64__) || defined(__aarch64__)
+	assert_true(fits(f, l->last_gpa + 1 - PAGE, hva));
+#endif
+	/* The memory of this very process is within, and all that is beyond is refused. */
+	assert_true(hva + MEM_SIZE - 1 <= l->last_hva);
+	assert_true((uintptr_t)&l <= l->last_hva);
+	if (l->last_hva != GM_NO_LIMIT)
+		assert_false(fits(f, 16 * PAGE, l->last_hva + 1));
+	for (uint32_t i = 1; i <= 8; i++)
+		assert_int_equal(delete (f, slot(f, l->nr_slots - i, 0, 1, 0)), -EINVAL);
+}
+
+static double us_between(const struct timespec *a, const struct timespec *b)
+{
+	return (double)(b->tv_sec - a->tv_sec) * 1e6 + (double)(b->tv_nsec - a->tv_nsec) / 1e3;
+}
+
+/* Whose is an id? Before there is a slot of ours, and after. */
+static void ids_in_use(void **state)
+{
+	static const uint32_t ids[] = {3, 4, 5};
+	struct fix *f = *state;
+	struct gm_slot ours = slot(f, 1, 8, 4, 0), other = slot(f, 4, 20, 1, 5);
+	uint32_t in_use = 77;
+
+	for (int with = 0; with < 2; with++) {
+		const struct gm_slot *known = with ? &ours : NULL;
+
+		if (with)
+			assert_int_equal(create(f, ours), 0);
+		assert_int_equal(f->b->ops->ids_free(f->b, 0, ids, 3, known, &in_use), 0);
+		assert_int_equal(create(f, other), 0);
+		assert_int_equal(f->b->ops->ids_free(f->b, 0, ids, 3, known, &in_use), -EBUSY);
+		assert_int_equal(in_use, 4);
+		/* It is still there, and nothing else is. */
+		assert_true(taken(f, 20));
+		assert_int_equal(delete (f, other), 0);
+		assert_int_equal(delete (f, slot(f, 3, 0, 1, 0)), -EINVAL);
+		assert_int_equal(delete (f, slot(f, 5, 0, 1, 0)), -EINVAL);
+	}
+}
+
+/* What it costs to ask, to be seen in the log. */
+static void cost_of_asking(void **state)
+{
+	enum { N = 1000 };
+	struct fix *f = *state;
+	struct gm_slot ours = slot(f, 1, 8, 4, 0);
+	struct timespec begin, end;
+	uint32_t ids[N], in_use;
+	struct gm_backend *b;
+	struct gm_msg msg;
+
+	for (uint32_t i = 0; i < N; i++)
+		ids[i] = 2 + i % (f->b->caps.limits.nr_slots - 2);
+	assert_int_equal(create(f, ours), 0);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	assert_int_equal(f->b->ops->ids_free(f->b, 0, ids, N, &ours, &in_use), 0);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("an id: %.2f us\n", us_between(&begin, &end) / N);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	assert_int_equal(gm_kvm_new(f->vm.vm, &gm_alloc_default, &msg, &b), 0);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("a backend, with its limits: %.0f us\n", us_between(&begin, &end));
+	b->ops->destroy(b);
+}
+
+/* Such a VM has no logs: what vCPUs write goes to the ring. */
+static void dirty_ring(void **state)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING_ACQ_REL, .args = {65536}};
+	struct kvm_enable_cap bitmap = {.cap = CAP_DIRTY_LOG_RING_WITH_BITMAP};
+	struct fix *f = *state;
+
+	assert_true(f->b->ops->has_log(f->b));
+	if (ioctl(f->vm.vm, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING_ACQ_REL) < 65536)
+		part_skip("VMs have no dirty rings here");
+	assert_int_equal(ioctl(f->vm.vm, KVM_ENABLE_CAP, &cap), 0);
+	assert_false(f->b->ops->has_log(f->b));
+	/* With bitmaps beside it, too. */
+	if (ioctl(f->vm.vm, KVM_CHECK_EXTENSION, CAP_DIRTY_LOG_RING_WITH_BITMAP) > 0)
+		assert_int_equal(ioctl(f->vm.vm, KVM_ENABLE_CAP, &bitmap), 0);
+	assert_false(f->b->ops->has_log(f->b));
 }
 
 static void check_no_vm(int fd)
@@ -188,10 +299,10 @@ static void refusals(void **state)
 	s = a;
 	s.flags = GM_SLOT_READONLY;
 	assert_int_equal(change(f, GM_OP_FLAGS, a, s), -EINVAL);
-	s = slot(f, f->b->caps.nr_slots, 8, 1, 0);
+	s = slot(f, f->b->caps.limits.nr_slots, 8, 1, 0);
 	assert_int_equal(create(f, s), -EINVAL);
 	s = slot(f, 1, 8, 1, 0);
-	s.space = f->b->caps.nr_spaces;
+	s.space = f->b->caps.limits.nr_spaces;
 	assert_int_equal(create(f, s), -EINVAL);
 	s = slot(f, 1, 8, 1, 0);
 	s.hva++;
@@ -264,7 +375,7 @@ static void readonly(void **state)
 	struct fix *f = *state;
 	struct gm_slot s = slot(f, 0, 4, 1, 0);
 
-	if (!f->b->caps.readonly_mem)
+	if (!f->b->caps.limits.readonly_mem)
 		part_skip("VMs have no read-only slots here");
 	s.flags = GM_SLOT_READONLY;
 	assert_int_equal(create(f, s), 0);
@@ -277,7 +388,7 @@ static void address_spaces(void **state)
 	struct fix *f = *state;
 	struct gm_slot s = slot(f, 0, 4, 1, 0);
 
-	if (f->b->caps.nr_spaces < 2)
+	if (f->b->caps.limits.nr_spaces < 2)
 		part_skip("VMs have one address space here");
 	assert_int_equal(create(f, s), 0);
 	s.space = 1;
@@ -319,7 +430,7 @@ static void guest_memfd(void **state)
 	if (old_ioctl)
 		return; /* see below */
 	s.flags = GM_SLOT_GUEST_MEMFD;
-	fd = f->b->caps.guest_memfd ? ioctl(f->vm.vm, CREATE_GUEST_MEMFD, &args) : -1;
+	fd = f->b->caps.limits.guest_memfd ? ioctl(f->vm.vm, CREATE_GUEST_MEMFD, &args) : -1;
 	if (fd < 0)
 		part_skip("VMs have no guest_memfd here");
 	s.gmem_fd = f->vm.kvm;
@@ -402,6 +513,10 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(capabilities),
+		TEST(limits),
+		TEST(ids_in_use),
+		TEST(cost_of_asking),
+		TEST(dirty_ring),
 		TEST(other_fds_are_refused),
 		TEST(out_of_memory),
 		TEST(create_and_delete),

@@ -161,6 +161,39 @@ FACT(kernel_skips)
 	expect(o, *test_word(k, 2, 0) != was, "nothing is stored");
 }
 
+#define CAP_RING KVM_CAP_DIRTY_LOG_RING_ACQ_REL
+
+/* Told before the slot is looked at, so by an id that is none. */
+static void ring_in(struct kvm *k, struct outcome *o)
+{
+	struct kvm_enable_cap cap = {.cap = CAP_RING, .args = {65536}};
+	uint64_t log;
+
+	if (kvm_capability(k, CAP_RING) < 65536) {
+		not_here(o, "no dirty ring");
+		return;
+	}
+	expect_errno(o, "resetting rings where there are none",
+		     kvm_ioctl(k->fd, KVM_RESET_DIRTY_RINGS, NULL), EINVAL);
+	expect_errno(o, "the log of an id that is none, without rings", slot_log(k, 0xffff, &log),
+		     EINVAL);
+	need(!kvm_ioctl(k->fd, KVM_ENABLE_CAP, &cap));
+	expect_errno(o, "the log of an id that is none, with rings", slot_log(k, 0xffff, &log),
+		     ENXIO);
+	expect_errno(o, "log on", slot_put_test(k, LOG, TEST), 0);
+	expect_errno(o, "the log of a slot, with rings", slot_log(k, SLOT_TEST, &log), ENXIO);
+	expect_errno(o, "resetting rings", kvm_ioctl(k->fd, KVM_RESET_DIRTY_RINGS, NULL), 0);
+}
+
+static void ring(struct outcome *o)
+{
+	struct kvm k;
+
+	kvm_open(&k);
+	ring_in(&k, o);
+	kvm_close(&k);
+}
+
 const struct fact dirty_facts[] = {
 	{"K20", "GET_DIRTY_LOG: ENOENT without slot or without log, EINVAL for an id that is none",
 	 true, log_errno},
@@ -175,5 +208,10 @@ const struct fact dirty_facts[] = {
 	 true, kernel_stores},
 	{"K28", "Stores of KVM itself to where no memory is are skipped, and nobody is told", false,
 	 kernel_skips},
+	{"K49",
+	 "In a VM with dirty rings and no bitmaps GET_DIRTY_LOG is ENXIO, for whatever id; "
+	 "resetting rings "
+	 "is EINVAL where there are none",
+	 true, ring},
 	{0},
 };

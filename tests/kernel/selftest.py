@@ -17,7 +17,7 @@ TRIES = 3
 
 # What KVM does otherwise, and who has to notice.
 LIES = {
-    "other errno": "K1 K2 K3 K4 K5 K6 K8 K9 K10 K12 K14 K15 K16 K17 K20",
+    "other errno": "K1 K2 K3 K4 K5 K6 K8 K9 K10 K12 K14 K15 K16 K17 K20 K46 K47 K48 K49",
     "refuse": "K7 K11 K12 K13 K23 K26 K33",
     "recreate": "K23 K26 K33",
     "stay": "K9 K10 K35 K36",

@@ -212,6 +212,67 @@ FACT(number_of_slots)
 	measured(o, "%u", k->nr_slots);
 }
 
+/* Whether an id is in use can be told by a request for a page of memory that no slot has. */
+FACT(id_in_use)
+{
+	struct kvm_userspace_memory_region r = slot(k, SLOT_TEST, TEST, 1, 0);
+
+	expect_errno(o, "in use, over itself", slot_set(k, r), EINVAL);
+	r = slot(k, SLOT_TEST, 0, 1, 0);
+	expect_errno(o, "in use, over another", slot_set(k, r), EINVAL);
+	r = slot(k, SLOT_TEST, FREE, 1, 0);
+	expect_errno(o, "in use, where nothing is", slot_set(k, r), EINVAL);
+	expect_untouched(k, o);
+	expect_errno(o, "free, over another", slot_put(k, SLOT_OTHER, TEST, 1, 0), EEXIST);
+	expect_untouched(k, o);
+	expect_errno(o, "DELETE of the free one", slot_delete(k, SLOT_OTHER), EINVAL);
+	expect_errno(o, "free, where nothing is", slot_put(k, SLOT_OTHER, FREE, 1, 0), 0);
+	expect(o, test_is_at(k, TEST) && slot_at(k, FREE), "there are not both");
+}
+
+FACT(hva_or_overlap)
+{
+	struct kvm_userspace_memory_region r = slot(k, SLOT_OTHER, TEST, 1, 0);
+
+	r.userspace_addr = KERNEL_HVA;
+	expect_errno(o, "memory of the kernel's, over another", slot_set(k, r), EINVAL);
+	r.userspace_addr = k->page;
+	expect_errno(o, "memory that is not there, over another", slot_set(k, r), EEXIST);
+	expect_untouched(k, o);
+}
+
+static int page_at(struct kvm *k, uint64_t gpa)
+{
+	struct kvm_userspace_memory_region r = slot(k, SLOT_OTHER, 0, 1, 0);
+	int err;
+
+	r.guest_phys_addr = gpa;
+	err = slot_set(k, r);
+	if (!err)
+		need(!slot_delete(k, SLOT_OTHER));
+	return err;
+}
+
+/* A page of the greatest power of two that can be had, and what is above. */
+FACT(greatest_gpa)
+{
+	unsigned bits = 63;
+	uint64_t top, end;
+
+	while (bits > 30 && page_at(k, UINT64_C(1) << bits) == ERRNO_TOO_HIGH)
+		bits--;
+	top = UINT64_C(1) << bits;
+	end = top * 2; /* 0 if it is 2^64 */
+	expect_errno(o, "the lowest page of the upper half", page_at(k, top), 0);
+	expect_errno(o, "the last page but one", page_at(k, end - 2 * k->page), 0);
+	if (end) {
+		expect_errno(o, "the last page", page_at(k, end - k->page), 0);
+		expect_errno(o, "the page after it", page_at(k, end), ERRNO_TOO_HIGH);
+	}
+	expect_untouched(k, o);
+	measured(o, "2^%u", bits + 1);
+}
+
 const struct fact slot_facts[] = {
 	{"K1", "CREATE over another slot: EEXIST. Slots may touch", true, overlap},
 	{"K2", "Other size, other HVA, other READONLY of a slot: EINVAL; never in place", true,
@@ -234,5 +295,14 @@ const struct fact slot_facts[] = {
 	{"K14", "Arguments that can't be read: EFAULT", true, bad_pointer},
 	{"K15", "Ids from 0 to KVM_CAP_NR_MEMSLOTS - 1, others EINVAL; at least 32", true,
 	 number_of_slots},
+	{"K46",
+	 "A request for other memory: EINVAL if the id is in use, EEXIST if it is free and another "
+	 "slot is "
+	 "there; and nothing changes",
+	 true, id_in_use},
+	{"K47", "That a slot is in the way is told after that memory is not user space's", true,
+	 hva_or_overlap},
+	{"K48", "The greatest GPA is one less than a power of two; all below can be had", true,
+	 greatest_gpa},
 	{0},
 };

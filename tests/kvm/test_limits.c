@@ -3,8 +3,9 @@
  * The size of a slot: KVM refuses one of 2^31 pages with -EINVAL, so the library must not ask for it (P3). To make one
  * that is nearly as large would take gigabytes for what KVM keeps of each page. But KVM looks at the size before it
  * looks for overlaps, and does both before it allocates: so a slot of the test's own stands in the way, and the errno
- * says how far KVM got.
+ * says how far KVM got. Where a VM has no addresses for that many pages the question does not come up.
  */
+#include "../base/part.h"
 #include "spaces.h"
 
 /* Beyond the memory of vm.h, and in the way. */
@@ -29,26 +30,34 @@ static int map_too_much(void)
 static void no_slot_is_too_large(void **state)
 {
 	struct gpamap_stats before, after;
+	int err;
 
 	(void)state;
 	vm_open_options(&vm, (struct gpamap_options){.max_slot_size = UINT64_C(1) << 62});
 	ok(gpamap_reserve_slots(vm.map, 0, PROBE, 1));
 	ok(set_probe(0, IN_THE_WAY, vm.page));
 	before = vm_stats(&vm);
-	assert_int_equal(map_too_much(), -EEXIST);
+	err = map_too_much();
 	after = vm_stats(&vm);
+	if (err == -ERANGE) {
+		assert_int_equal(after.slot_ioctls, before.slot_ioctls);
+		part_skip("the VM's addresses don't go so far");
+	}
+	assert_int_equal(err, -EEXIST);
 	assert_int_equal(after.slot_ioctls, before.slot_ioctls + 1);
 	assert_int_equal(after.slots, before.slots);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(no_slot_is_too_large, close_vm),
 	};
 
+	if (!part_choose(tests, sizeof(tests) / sizeof(tests[0]), argc, argv))
+		return 64;
 	if (!vm_available())
 		return 77;
 	watchdog(100);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return part_status(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -65,7 +65,7 @@ static void fake_init(struct fake *f)
 {
 	static const struct gm_backend_ops ops = {.dirty = fake_dirty};
 
-	*f = (struct fake){.b = {.ops = &ops, .caps.page_size = PAGE}};
+	*f = (struct fake){.b = {.ops = &ops, .caps.limits.page_size = PAGE}};
 }
 
 static struct gm_slot slot_of(struct env *e, uint64_t first, uint64_t n)

@@ -95,17 +95,18 @@ static void test_caps(void **state)
 	struct gpamap_sim *sim = new_sim(&less);
 	struct gm_backend *b;
 
-	assert_int_equal(t->b->caps.page_size, page_size);
-	assert_int_equal(t->b->caps.nr_slots, 10);
-	assert_int_equal(t->b->caps.nr_spaces, 2);
-	assert_true(t->b->caps.readonly_mem && t->b->caps.region2 && t->b->caps.guest_memfd);
+	assert_int_equal(t->b->caps.limits.page_size, page_size);
+	assert_int_equal(t->b->caps.limits.nr_slots, 10);
+	assert_int_equal(t->b->caps.limits.nr_spaces, 2);
+	assert_true(t->b->caps.limits.readonly_mem && t->b->caps.region2 &&
+		    t->b->caps.limits.guest_memfd);
 	/* There is nothing to zap. */
 	assert_true(t->b->caps.zap_slot_only);
 	assert_int_equal(t->b->ops->zap_slot_only(t->b), 0);
 	assert_int_equal(gm_sim_new(sim, &gm_alloc_default, NULL, &b), 0);
-	assert_int_equal(b->caps.nr_slots, 32764);
-	assert_int_equal(b->caps.nr_spaces, 1);
-	assert_false(b->caps.readonly_mem || b->caps.region2 || b->caps.guest_memfd);
+	assert_int_equal(b->caps.limits.nr_slots, 32764);
+	assert_int_equal(b->caps.limits.nr_spaces, 1);
+	assert_false(b->caps.limits.readonly_mem || b->caps.region2 || b->caps.limits.guest_memfd);
 	b->ops->destroy(b);
 	gpamap_sim_free(sim);
 }

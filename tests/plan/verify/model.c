@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "model.h"
+#include "plan/kvm_rules.h"
 
 #define NOT_THERE SIZE_MAX
 #define ID_MAX 0xffffu
@@ -116,24 +117,14 @@ static size_t *id_entry(const struct gm_model *m, uint32_t space, uint32_t id)
 	return &m->by_id[(size_t)space * m->id_room + id];
 }
 
-/* Could a kernel have such a slot at all? */
+/* Could a kernel have such a slot at all? How far addresses go is not asked: that is for the commit to check. */
 static const char *why_not(const struct gm_model *m, const struct gm_slot *s)
 {
-	uint64_t mask = m->in->page_size - 1;
-
 	if (s->space >= m->in->nr_spaces)
 		return "there is no such address space";
 	if (s->id > ID_MAX)
 		return "the id is too large";
-	if (s->gpa.first > s->gpa.last || (s->gpa.first & mask) || (~s->gpa.last & mask))
-		return "it is not made of whole pages";
-	if ((s->hva & mask) || s->hva + (s->gpa.last - s->gpa.first) < s->hva)
-		return "its memory is misaligned or wraps";
-	if (s->flags & ~(uint32_t)(GM_SLOT_READONLY | GM_SLOT_LOG | GM_SLOT_GUEST_MEMFD))
-		return "it has an unknown flag";
-	if ((s->flags & GM_SLOT_GUEST_MEMFD) && s->flags != GM_SLOT_GUEST_MEMFD)
-		return "guest_memfd goes with no other flag";
-	return NULL;
+	return gm_rules_why_no_slot(m->in->page_size, s);
 }
 
 static const char *why_no_create(const struct gm_model *m, const struct gm_slot *s)
@@ -192,26 +183,9 @@ static size_t find_from(const struct gm_model *m, const struct gm_slot *from)
 	return rank;
 }
 
-/* What may not change in place. */
-static const char *why_no_change(const struct gm_slot *from, const struct gm_slot *to)
-{
-	uint32_t differ = from->flags ^ to->flags;
-
-	if (from->space != to->space || from->id != to->id)
-		return "it would be another slot";
-	if (from->flags & GM_SLOT_GUEST_MEMFD)
-		return "a guest_memfd slot can't change";
-	if (from->hva != to->hva ||
-	    from->gpa.last - from->gpa.first != to->gpa.last - to->gpa.first)
-		return "memory and size can't change in place";
-	if (differ & ~(uint32_t)GM_SLOT_LOG)
-		return "only LOG can change in place";
-	return NULL;
-}
-
 static const char *do_move(struct gm_model *m, const struct gm_op *op, size_t from, size_t to)
 {
-	const char *why = why_no_change(&op->from, &op->to);
+	const char *why = gm_rules_why_not_in_place(&op->from, &op->to);
 
 	if (why)
 		return why;
@@ -225,7 +199,7 @@ static const char *do_move(struct gm_model *m, const struct gm_op *op, size_t fr
 
 static const char *do_flags(struct gm_model *m, const struct gm_op *op, size_t rank)
 {
-	const char *why = why_no_change(&op->from, &op->to);
+	const char *why = gm_rules_why_not_in_place(&op->from, &op->to);
 
 	if (why)
 		return why;

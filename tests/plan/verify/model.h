@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The verifier's own: a model of the kernel's slots that obeys the kernel's rules, and what the next views say.
- * Shares nothing with the planner, so that both would have to be wrong in the same way.
+ * Shares nothing with the planner but KVM's rules, so that both would have to be wrong in the same way.
  */
 #ifndef TEST_PLAN_MODEL_H
 #define TEST_PLAN_MODEL_H
@@ -16,6 +16,8 @@ struct gm_model {
 	const struct gm_verify_input *in;
 	const struct gm_plan *plan;
 	struct gm_msg *msg;
+	struct gm_msg
+		why; /* of the last rule that was found broken, where it is more than a constant */
 	struct gm_slot *slot; /* by rank */
 	size_t n;
 	size_t *rank;	 /* of old slots, then of what each operation makes */

@@ -11,7 +11,8 @@
  *  V2 no page backed before and after is unbacked, or shows other memory than before or after, outside
  *     of the critical part,
  *  V3 the slots at the end are just what the next views say, page by page, over the whole space.
- * Shares no code with the planner but the types. Linear in the slots. 0, or -EINVAL and the reason.
+ * Shares no code with the planner but the types and KVM's rules (plan/kvm_rules.h), which kernels are asked to
+ * confirm (doc/kernels.md). Linear in the slots. 0, or -EINVAL and the reason.
  */
 struct gm_verify_input {
 	const struct gm_alloc *alloc;
