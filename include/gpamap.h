@@ -168,6 +168,11 @@ enum {
 	GPAMAP_UNMERGEABLE = 1u << 1,
 	/* guest_memfd and guest_memfd_offset are valid. GPAMAP_RAM only. */
 	GPAMAP_GUEST_MEMFD = 1u << 2,
+	/* Kinds with ops only: a callback of the region may access the map where the region itself stands, and is called
+	 * again then. For a device that is written with that in mind, such as a DMA engine that may be told to
+	 * program itself. Without the flag such an access fails with -ELOOP: the guest chooses the address, and few
+	 * devices survive being changed in the middle of a callback. */
+	GPAMAP_REENTRANT = 1u << 3,
 };
 
 /*

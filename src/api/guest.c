@@ -44,7 +44,9 @@ void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu)
 
 int gpamap_enter(struct gpamap *m)
 {
-	return gm_gate_enter(&m->gate);
+	int err = gm_gate_enter(&m->gate);
+
+	return err ? gm_map_fail(m, err, NULL) : 0;
 }
 
 void gpamap_leave(struct gpamap *m)
@@ -55,12 +57,16 @@ void gpamap_leave(struct gpamap *m)
 static int access_guest(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len,
 			bool is_write)
 {
+	const struct gm_memory memory = {&m->accessors, &m->publish, m->map.page_size};
+	struct gm_msg msg;
 	bool reap = false;
-	int err = gm_access(&m->publish, m->map.page_size, space, gpa, buf, len, is_write, &reap);
+	int err;
 
-	if (reap)
+	msg.text[0] = '\0';
+	err = gm_access(&memory, space, gpa, buf, len, is_write, &msg, &reap);
+	if (gm_unlikely(reap))
 		gm_reap(m);
-	return err;
+	return gm_unlikely(err) ? gm_map_fail(m, err, &msg) : 0;
 }
 
 int gpamap_read(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len)
@@ -79,14 +85,20 @@ int gpamap_vcpu_mmio(struct gpamap_vcpu *vcpu, unsigned space)
 	struct gm_mmio mmio;
 	int err = gm_engine_mmio(&vcpu->engine, &mmio);
 
-	if (err)
-		return err;
+	if (err) {
+		struct gm_msg msg;
+
+		gm_fail(&msg, 0, "the last exit of vCPU %u is no KVM_EXIT_MMIO", vcpu->pass.id);
+		return gm_map_fail(vcpu->map, err, &msg);
+	}
 	return access_guest(vcpu->map, space, mmio.gpa, mmio.data, mmio.len, mmio.is_write);
 }
 
 int gpamap_lookup(struct gpamap *m, unsigned space, uint64_t gpa, struct gpamap_segment *ret)
 {
-	return gm_lookup(&m->publish, space, gpa, ret);
+	int err = gm_lookup(&m->publish, space, gpa, ret);
+
+	return err ? gm_map_fail(m, err, NULL) : 0;
 }
 
 /* Bring what @s has logged to the bits of @r, if it is about @r. *@scratch has room for *@words. */
