@@ -40,6 +40,7 @@
 #include "gpamap.h"
 #include "map/region.h"
 #include "ops/listener.h"
+#include "ops/logged.h"
 #include "ops/vcpu.h"
 #include "plan/plan.h"
 #include "sync/gate.h"
@@ -126,6 +127,7 @@ struct gpamap {
 	bool broken;
 	struct gm_slot *strays; /* slots that the kernel has and nobody wants; see plan.h */
 	size_t nr_strays;
+	struct gm_logged logged; /* for fetches; may be behind the slots */
 	struct gm_listeners listeners;
 	_Atomic(pid_t) calling; /* A5; read by anyone */
 

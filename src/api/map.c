@@ -76,6 +76,7 @@ static int make_spaces(struct gpamap *m, const struct gpamap_options *opt)
 	m->windows = gm_calloc(&m->alloc, n, sizeof(*m->windows));
 	m->next_roots = gm_calloc(&m->alloc, n, sizeof(*m->next_roots));
 	m->stale = gm_calloc(&m->alloc, n, sizeof(*m->stale));
+	gm_logged_init(&m->logged, &m->alloc);
 	if (!m->views || !m->slots || !m->windows || !m->next_roots || !m->stale)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
@@ -105,6 +106,7 @@ static void free_spaces(struct gpamap *m)
 	gm_free(&m->alloc, m->windows);
 	gm_free(&m->alloc, m->next_roots);
 	gm_free(&m->alloc, m->stale);
+	gm_logged_destroy(&m->logged);
 }
 
 static int make_views(struct gpamap *m)
