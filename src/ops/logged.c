@@ -167,8 +167,8 @@ static size_t lower_bound(const struct gm_logged *l, uint64_t serial)
 }
 
 int gm_logged_each(const struct gm_logged *l, const struct gpamap_region *r,
-		   struct gm_range offsets,
-		   int (*each)(void *arg, const struct gm_slot *slot), void *arg)
+		   struct gm_range offsets, int (*each)(void *arg, const struct gm_slot *slot),
+		   void *arg)
 {
 	struct query q = {offsets, each, arg};
 	size_t from = lower_bound(l, r->serial), to = lower_bound(l, r->serial + 1);

@@ -41,7 +41,7 @@ int gm_logged_follow(struct gm_logged *l, const struct gm_logged_tables *tables)
 /* Call @each for the slots that log memory of @r at @offsets, until one returns an error, which is returned. O(log n)
  * for each. pre: followed, and the tables have not changed since. */
 int gm_logged_each(const struct gm_logged *l, const struct gpamap_region *r,
-		   struct gm_range offsets,
-		   int (*each)(void *arg, const struct gm_slot *slot), void *arg);
+		   struct gm_range offsets, int (*each)(void *arg, const struct gm_slot *slot),
+		   void *arg);
 
 #endif
