@@ -144,6 +144,25 @@ void gm_map_put(struct gpamap *m)
 	gm_free(&alloc, m->raw);
 }
 
+static int make_gates(struct gpamap *m, const struct gpamap_options *opt)
+{
+	int err = gm_gate_init(&m->gate, opt->kick_signal, opt->flags & GPAMAP_NO_MEMBARRIER);
+
+	if (err)
+		return err;
+	/* No membarrier: it would be for passes, and this one has none. */
+	err = gm_gate_init(&m->accessors, 0, true);
+	if (err)
+		gm_gate_destroy(&m->gate);
+	return err;
+}
+
+static void destroy_gates(struct gpamap *m)
+{
+	gm_gate_destroy(&m->accessors);
+	gm_gate_destroy(&m->gate);
+}
+
 int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	       const struct gpamap_options *opt, struct gm_msg *msg, struct gpamap **ret)
 {
@@ -169,14 +188,10 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	m->born_ns = gm_now_ns();
 	err = check_options(opt, &backend->caps, msg);
 	if (err)
-		goto no_gate;
-	err = gm_gate_init(&m->gate, opt->kick_signal, opt->flags & GPAMAP_NO_MEMBARRIER);
+		goto no_gates;
+	err = make_gates(m, opt);
 	if (err)
-		goto no_gate;
-	/* No membarrier: it would be for passes, and this one has none. */
-	err = gm_gate_init(&m->accessors, 0, true);
-	if (err)
-		goto no_accessors;
+		goto no_gates;
 	err = gm_map_init(&m->map, &m->alloc, m->nr_spaces, backend->caps.page_size);
 	if (err)
 		goto no_map;
@@ -200,10 +215,8 @@ no_spaces:
 	gm_map_destroy(&m->map);
 	gm_reap(m); /* its roots */
 no_map:
-	gm_gate_destroy(&m->accessors);
-no_accessors:
-	gm_gate_destroy(&m->gate);
-no_gate:
+	destroy_gates(m);
+no_gates:
 	gm_turn_destroy(&m->slots_lock);
 	gm_turn_destroy(&m->txn_turn);
 	backend->ops->destroy(backend);
@@ -300,8 +313,7 @@ void gpamap_free(struct gpamap *m)
 	pthread_mutex_unlock(&m->edit);
 	gm_reap(m);
 	m->backend->ops->destroy(m->backend);
-	gm_gate_destroy(&m->accessors);
-	gm_gate_destroy(&m->gate);
+	destroy_gates(m);
 	gm_turn_destroy(&m->slots_lock);
 	gm_turn_destroy(&m->txn_turn);
 	gm_map_put(m);
