@@ -242,7 +242,6 @@ struct engine {
 	uint64_t target; /* 0: none */
 	atomic_uint calls;
 	atomic_uint inside, most;
-	int err; /* of the last write */
 	atomic_uint *wait_for;
 };
 
@@ -250,6 +249,7 @@ static int engine_write(void *opaque, uint64_t offset, const void *data, unsigne
 {
 	struct engine *e = opaque;
 	unsigned inside = atomic_fetch_add(&e->inside, 1) + 1;
+	int err;
 
 	(void)offset;
 	atomic_fetch_add(&e->calls, 1);
@@ -260,9 +260,9 @@ static int engine_write(void *opaque, uint64_t offset, const void *data, unsigne
 		while (atomic_load(e->wait_for) < 2)
 			sleep_ms(1);
 	}
-	e->err = e->target ? gpamap_write(vm.map, 0, e->target, data, len) : 0;
+	err = e->target ? gpamap_write(vm.map, 0, e->target, data, len) : 0;
 	atomic_fetch_sub(&e->inside, 1);
-	return e->err;
+	return err;
 }
 
 static void engine_new(struct engine *e, uint64_t page, uint64_t target, unsigned flags)
