@@ -57,13 +57,12 @@ void gpamap_leave(struct gpamap *m)
 static int access_guest(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len,
 			bool is_write)
 {
-	const struct gm_memory memory = {&m->accessors, &m->publish, m->map.page_size};
 	struct gm_msg msg;
 	bool reap = false;
 	int err;
 
 	msg.text[0] = '\0';
-	err = gm_access(&memory, space, gpa, buf, len, is_write, &msg, &reap);
+	err = gm_access(&m->memory, space, gpa, buf, len, is_write, &msg, &reap);
 	if (gm_unlikely(reap))
 		gm_reap(m);
 	return gm_unlikely(err) ? gm_map_fail(m, err, &msg) : 0;

@@ -39,6 +39,7 @@
 #include "backend/backend.h"
 #include "gpamap.h"
 #include "map/region.h"
+#include "ops/access.h"
 #include "ops/listener.h"
 #include "ops/logged.h"
 #include "ops/vcpu.h"
@@ -100,6 +101,7 @@ struct gpamap {
 	struct gm_alloc alloc;
 	struct gm_backend *backend;
 	struct gm_publish publish;
+	struct gm_memory memory; /* of accessors: the two above, and constant */
 	unsigned nr_spaces;
 	unsigned timeout_ms;
 	bool faults_may_block;

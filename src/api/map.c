@@ -154,6 +154,7 @@ static int make_gates(struct gpamap *m, const struct gpamap_options *opt)
 	err = gm_gate_init(&m->accessors, 0, true);
 	if (err)
 		gm_gate_destroy(&m->gate);
+	m->memory = (struct gm_memory){&m->accessors, &m->publish, m->backend->caps.page_size};
 	return err;
 }
 

@@ -350,16 +350,12 @@ int gm_access(const struct gm_memory *memory, unsigned space, uint64_t gpa, void
 {
 	struct access a = {memory, space, is_write, false, gpa, buf, len, msg};
 	int err = 0;
+	size_t here;
 
 	if (len && gpa > UINT64_MAX - (len - 1))
 		return gm_fail(msg, -EOVERFLOW, "0x%llx bytes from 0x%llx reach beyond 2^64",
 			       (unsigned long long)len, (unsigned long long)gpa);
-	while (a.len && !err) {
-		size_t here;
-
-		err = access_piece(&a, &here);
-		if (err)
-			break;
+	while (a.len && !(err = access_piece(&a, &here))) {
 		a.gpa += here;
 		a.buf += here;
 		a.len -= here;

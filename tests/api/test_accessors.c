@@ -192,7 +192,7 @@ static void log_misses_nothing(void **state)
 
 	(void)state;
 	accessor_begin(&a, true, true);
-	for (int round = 0; round < 60; round++) {
+	for (unsigned round = 0; round < 60 || (!written && round < 6000); round++) {
 		struct gpamap_txn *txn = vm_begin(&vm);
 
 		ok_txn(txn, gpamap_set_log(txn, ram, true));
