@@ -39,7 +39,7 @@ struct kvm_run; /* <linux/kvm.h>; only pointers to it are passed */
 struct gpamap;
 /* A memory region: reference counted; belongs to the map it was made for. */
 struct gpamap_region;
-/* A set of edits on its way; a map has at most one at a time. */
+/* A set of edits on its way; a map has at most one at a time. The pointer is a number, not an address: see gpamap_begin(). */
 struct gpamap_txn;
 /* What the gate knows of one vCPU. */
 struct gpamap_vcpu;
@@ -136,8 +136,12 @@ void gpamap_free(struct gpamap *map);
  */
 int gpamap_reserve_slots(struct gpamap *map, unsigned space, uint32_t first, uint32_t count);
 
-/* Why the last call on this map (other than one on a transaction) failed, in words; "" if none
- * has. Written to @buf, always terminated. */
+/*
+ * Why a call failed, in words: the last one of the calling thread that did, if it was one on this map, its regions or its
+ * vCPUs; else "". Written to @buf, always terminated. A call that succeeds leaves it as it is, so ask after a failure. Not
+ * counted are calls on a transaction, which has a message of its own, nor gpamap_vcpu_run() and gpamap_vcpu_enter(), whose
+ * errnos say all.
+ */
 void gpamap_last_message(struct gpamap *map, char *buf, size_t size);
 
 /* Counters since the map was made. */
@@ -180,6 +184,11 @@ enum {
 	GPAMAP_UNMERGEABLE = 1u << 1,
 	/* guest_memfd and guest_memfd_offset are valid. GPAMAP_RAM only. */
 	GPAMAP_GUEST_MEMFD = 1u << 2,
+	/* Kinds with ops only: a callback of the region may access the map where the region itself stands, and is called
+	 * again then. For a device that is written with that in mind, such as a DMA engine that may be told to
+	 * program itself. Without the flag such an access fails with -ELOOP: the guest chooses the address, and few
+	 * devices survive being changed in the middle of a callback. */
+	GPAMAP_REENTRANT = 1u << 3,
 };
 
 /*
@@ -187,6 +196,12 @@ enum {
  * map, outside the gate and with no lock held, so they may begin and commit a transaction (but not if it is
  * a listener's callback that accesses the map). 0 or a negative errno, which the access then returns. A NULL
  * callback makes the access fail with -ENXIO.
+ *
+ * Several threads may be in a callback of one region at a time. One thread is in it once, and in 16 callbacks of all
+ * regions at most: an access from a callback that would call more fails with -ELOOP; see GPAMAP_REENTRANT.
+ *
+ * A commit does not wait for a callback: one that is under way when the commit returns goes on, and its region lives
+ * until it has returned. What the access has still to do after it goes by the new map.
  */
 struct gpamap_mmio_ops {
 	int (*read)(void *opaque, uint64_t offset, void *data, unsigned len);
@@ -246,18 +261,24 @@ struct gpamap_region *gpamap_root(struct gpamap *map, unsigned space);
 
 /*
  * Begin to edit. Waits while another thread has a transaction open on this map, without a deadline: it
- * depends on that thread alone. Who waits gets it in the order of coming. A transaction may be used by one
- * thread at a time.
+ * depends on that thread alone. Waiters are served first come, first served. A transaction may be used by one
+ * thread at a time, and ended by another than the one that began it.
+ *
+ * It ends with a commit that succeeds, or with gpamap_abort(). Its handle holds nothing and needs not be freed. What is
+ * called with it after that, by any thread and whatever else is open, does nothing and gives -EINVAL, or the message "this
+ * transaction has ended"; gpamap_abort() does nothing. So a way out may abort what it has committed. The same holds for
+ * NULL. A handle is used again after 65,535 transactions of the map, and ends with the map: after gpamap_free() it must not
+ * be used.
  *
  * -EDEADLK: this thread has one open already, is inside the gate, or in a listener's callback. -EPERM: the map
- * was made by a process of which this one is a fork; that has no message.
+ * was made by a process of which this one is a fork.
  */
 int gpamap_begin(struct gpamap *map, struct gpamap_txn **ret);
 
 /*
  * Edits. Each takes effect in the transaction only, and either succeeds or changes nothing; the message of
- * a refusal is gpamap_message(). All may return -ENOMEM, -EXDEV for a region of another map, and -EDEADLK, with no
- * message, in a listener's callback.
+ * a refusal is gpamap_message(). All may return -ENOMEM, -EXDEV for a region of another map, -EINVAL if the transaction
+ * has ended, and, with no message, -EDEADLK in a listener's callback and -EBUSY while another thread commits it.
  *
  * Cost. An edit of a region finds out where it shows. With n regions that it lies in or that show it, directly or by
  * others, the aliases of all these included, it passes each once: O(n), times the logarithm of what a container holds,
@@ -293,8 +314,8 @@ int gpamap_set_readonly(struct gpamap_txn *txn, struct gpamap_region *region, bo
 /* Another size. -EPERM: not resizable. -ERANGE: 0 or beyond max_size. -EOVERFLOW, -EINVAL. */
 int gpamap_resize(struct gpamap_txn *txn, struct gpamap_region *region, uint64_t size);
 /* Other memory behind a RAM or ROM device region, and so behind all windows that gpamap_map_region() has made of it.
- * Copying the content is the caller's job, and so is
- * keeping the old memory until the commit has returned and no accessor runs. -ENOTSUP: other kinds, and
+ * Copying the content is the caller's job, and so is keeping the old memory until the commit has returned; it may be
+ * freed then. -ENOTSUP: other kinds, and
  * guest_memfd. -EINVAL: NULL, or misaligned. -EOVERFLOW: it would reach beyond 2^64. */
 int gpamap_reback(struct gpamap_txn *txn, struct gpamap_region *region, void *hva);
 /* Show another part of the target. -ENOTSUP: no alias. -EINVAL, -EOVERFLOW. */
@@ -303,7 +324,8 @@ int gpamap_set_target_offset(struct gpamap_txn *txn, struct gpamap_region *alias
 int gpamap_set_rom_mode(struct gpamap_txn *txn, struct gpamap_region *region, bool rom);
 /* Log the pages that are written, for gpamap_dirty_fetch(). RAM without guest_memfd only: -ENOTSUP. In a VM with
  * KVM_CAP_DIRTY_LOG_RING enabled, with bitmaps or without, the commit gives that: its logs lack what vCPUs write.
- * Turning it off forgets what was not fetched. */
+ * Turning it off forgets what was not fetched. A transaction is one change: off and on again in one is none, and forgets
+ * nothing. */
 int gpamap_set_log(struct gpamap_txn *txn, struct gpamap_region *region, bool on);
 
 /* How pages may be accessed by the guest. */
@@ -322,8 +344,8 @@ enum gpamap_prot {
  * guest_memfd.
  */
 
-/* Map the caller's memory. It must stay until the commit of its unmap has returned and no accessor
- * runs; gpamap_map_region() gives a release callback instead. */
+/* Map the caller's memory. It must stay until the commit of its unmap has returned, and may be freed then: no vCPU, ioctl
+ * or accessor reaches it any more. gpamap_map_region() gives a release callback instead. */
 int gpamap_map_pages(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size, void *hva,
 		     enum gpamap_prot prot);
 /* Map a window of a RAM region, which need not be in the tree. -ENOTSUP: another kind.
@@ -366,7 +388,7 @@ struct gpamap_commit_report {
  *
  * Blocks on, until the deadline: whoever reads dirty bits, adds a listener or is in an ioctl that is
  * serialised with commits; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that
- * quiesce. If a late operation fails after the gate has opened, it must be shut again to undo, and for that
+ * quiesce; and accessors, each until it has copied 64 KiB at most. If a late operation fails after the gate has opened, it must be shut again to undo, and for that
  * the deadline begins anew. Also blocks on KVM's slot lock and its SRCU, and on a short RCU grace period. A slot
  * operation outside the gate waits in KVM, without a deadline, for a vCPU that is stuck in a fault: see
  * GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler. Runs callbacks of listeners, and
@@ -374,12 +396,14 @@ struct gpamap_commit_report {
  *
  * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards.
  *
- * -ETIMEDOUT: a vCPU or ioctl did not come out, or a listener did not quiesce; gpamap_stuck() says which.
+ * -ETIMEDOUT: a vCPU or ioctl did not come out, an accessor did not end its copy, or a listener did not quiesce;
+ * gpamap_stuck() says which.
  * -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce gave.
- * -EINVAL: unknown flags. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
+ * -EINVAL: unknown flags, or the transaction has ended. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
  * below something read-only. -ENOTSUP: this VM has no read-only memory, no guest_memfd or, since it has dirty rings, no
  * dirty log. -ERANGE: memory beyond the VM's greatest address, in the last page below 2^64, or beyond the host's user
- * space. -EBUSY: the id of a new slot is in use by others, see gpamap_new_kvm(). -ENOMEM. Any errno of
+ * space. -EBUSY: the id of a new slot is in use by others, see gpamap_new_kvm(), or another thread commits the transaction. -ENOMEM. Any
+ * errno of
  * KVM's slot ioctl or of KVM_GET_DIRTY_LOG: that step failed, all is undone.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer the same,
  * until a commit succeeds; until then keep both the old and the new memory.
@@ -387,22 +411,23 @@ struct gpamap_commit_report {
 int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
 		  struct gpamap_commit_report *ret);
 
-/* Take back every edit, and end the transaction. In a listener's callback it does nothing. */
+/* Take back every edit, and end the transaction. Does nothing if that has ended, in a listener's callback, and while another
+ * thread commits it. */
 void gpamap_abort(struct gpamap_txn *txn);
 
-/* Why the last call on this transaction failed, in words; valid until the next one on it. */
+/* Why the last call on this transaction failed, in words; valid until the next one on it. Of one that has ended: that. */
 const char *gpamap_message(const struct gpamap_txn *txn);
 
 /* Whom a commit has waited for in vain: a vCPU, else a listener, else a thread between gpamap_enter() and
- * gpamap_leave(), or in an ioctl that is serialised with commits, gpamap_dirty_fetch() or
- * gpamap_listener_add(). */
+ * gpamap_leave(), or in gpamap_read() or gpamap_write(), an ioctl that is serialised with commits,
+ * gpamap_dirty_fetch() or gpamap_listener_add(). */
 struct gpamap_stuck_info {
 	bool is_vcpu;
 	unsigned vcpu_id;  /* as given at attach */
 	int32_t tid;	   /* the kernel's id of the thread; 0 for a listener */
 	char listener[64]; /* its name, cut if need be; "" if it is none */
 };
-/* The first one found; -ENOENT unless the last commit of @txn ended with -ETIMEDOUT. */
+/* The first one found; -ENOENT unless the last commit of @txn ended with -ETIMEDOUT. -EINVAL, -EBUSY: as gpamap_commit(). */
 int gpamap_stuck(const struct gpamap_txn *txn, struct gpamap_stuck_info *ret);
 
 /* ----------------------------------------------------------------------------- plans as data --- */
@@ -520,10 +545,21 @@ int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg
 
 /*
  * Read and write guest-physical memory as the map has it now: memory is copied, devices are called (in
- * naturally aligned pieces of up to 8 bytes). Writes mark logged pages dirty (P4). They hold no lock and no
- * RCU section while they copy, so memory that blocks (userfaultfd) blocks them alone.
+ * naturally aligned pieces of up to 8 bytes). Writes mark logged pages dirty (P4).
+ *
+ * The map is looked up anew for each call of a device and for each 64 KiB of memory, at multiples of that. So an access
+ * that meets a commit goes by the old map up to some piece and by the new one from there on, and when the commit has
+ * returned, by the new one alone.
+ *
+ * They wait for a commit that is about to publish a map in which memory is gone or is another, and that waits for nothing
+ * but other accessors. Such a commit waits for the piece of each accessor that is under way. So memory that blocks
+ * (userfaultfd) blocks, beside those who access it, commits of this sort until their deadline; with 64 threads blocked in
+ * it, all accessors of the map. Memory that has vanished, as pages beyond the end of a file that was cut, gives SIGBUS, as
+ * it does wherever it is touched: that ends the process unless the application handles it.
+ *
  * -ENXIO: nothing there, or no such space. -EROFS: a write to read-only memory. -EACCES: GPAMAP_NONE.
- * -EOVERFLOW: wraps. What a device's callback returned. Bytes before the failing one have been accessed.
+ * -EOVERFLOW: wraps. -ELOOP: from a device's callback, to a device that would be entered again or too deep. What a device's
+ * callback returned. Bytes before the failing one have been accessed.
  */
 int gpamap_read(struct gpamap *map, unsigned space, uint64_t gpa, void *buf, size_t len);
 int gpamap_write(struct gpamap *map, unsigned space, uint64_t gpa, const void *buf, size_t len);
@@ -551,10 +587,15 @@ int gpamap_lookup(struct gpamap *map, unsigned space, uint64_t gpa, struct gpama
 /*
  * Fetch and clear the dirty bits of a logged RAM region: bit i of @bitmap is page i from @offset, wherever
  * the region is mapped, and whatever splits, moves and deletes came between (P4). @bitmap has room for size
- * / page size bits, rounded up to 64. Waits for a commit on its way. In a VM with
+ * / page size bits, rounded up to 64. The range may reach up to the region's max_size: what was written before it shrank
+ * is still to be had. Waits for a commit on its way.
+ *
+ * Costs one KVM_GET_DIRTY_LOG for each slot that shows a part of the range, so fetch what a slot shows in one go: the kernel
+ * gives and clears the bits of a whole slot (32 KiB of them for 1 GiB), and those beyond the range are kept for the next
+ * fetch. After a commit that has changed slots the first fetch looks at all slots of the map once. In a VM with
  * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 enabled, KVM itself clears nothing: pages are then reported again.
  * -EDEADLK: this thread is inside the gate, or in a listener's callback. -EXDEV: a region of another map.
- * -EINVAL: misaligned. -ERANGE: beyond the region, or no size. -ENODATA: not logged. -ENOMEM. Else
+ * -EINVAL: misaligned. -ERANGE: beyond the region's greatest size, or no size. -ENODATA: not logged. -ENOMEM. Else
  * KVM_GET_DIRTY_LOG's; what was read until then is kept for the next fetch.
  */
 int gpamap_dirty_fetch(struct gpamap *map, struct gpamap_region *region, uint64_t offset,

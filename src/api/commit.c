@@ -69,19 +69,8 @@ static void retire(struct gm_commit *c)
 	gm_plan_destroy(&c->plan);
 }
 
-static void end_txn(struct gpamap *m)
-{
-	pthread_mutex_lock(&m->edit);
-	m->txn_open = false;
-	pthread_cond_broadcast(&m->txn_ended);
-	pthread_mutex_unlock(&m->edit);
-}
-
 static int start(struct gpamap_txn *txn)
 {
-	/* The message is that of the commit on its way. */
-	if (gm_in_callback(txn->map))
-		return -EDEADLK;
 	txn->msg.text[0] = '\0';
 	return gm_may_wait(txn->map, "commit", &txn->msg);
 }
@@ -152,8 +141,8 @@ static int commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	return 0;
 }
 
-static int commit_and_end(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
-			  struct gpamap_commit_report *ret)
+static int commit_used(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
+		       struct gpamap_commit_report *ret)
 {
 	struct gpamap *m = txn->map;
 	struct gm_commit c;
@@ -171,14 +160,10 @@ static int commit_and_end(struct gpamap_txn *txn, const struct gpamap_commit_opt
 	gm_listen_sweep(m);
 	gm_slots_unlock(m);
 	gm_trace2(commit_end, m, err);
-	if (err) {
-		gm_reap(m);
+	if (err)
 		return gm_explain(&txn->msg, err);
-	}
 	if (ret)
 		*ret = c.report;
-	end_txn(m);
-	gm_reap(m);
 	return 0;
 }
 
@@ -189,7 +174,16 @@ int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 
 	/* A thread that were cancelled between two slot operations would leave the gate shut for good. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	err = commit_and_end(txn, opt, ret);
+	err = gm_txn_use(&txn);
+	if (!err) {
+		err = commit_used(txn, opt, ret);
+		if (err)
+			gm_txn_unuse(txn);
+		else
+			gm_txn_end(txn);
+		/* A release callback may begin a transaction, or go on with this one. */
+		gm_reap(txn->map);
+	}
 	pthread_setcancelstate(cancel, NULL);
 	return err;
 }
@@ -227,7 +221,7 @@ static int plan_as_data(struct gpamap *m, const struct gm_plan *plan, struct gpa
 	return 0;
 }
 
-int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_plan **ret)
+static int preview_used(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_plan **ret)
 {
 	struct gpamap *m = txn->map;
 	struct gm_commit c;
@@ -242,8 +236,19 @@ int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_
 		err = plan_as_data(m, &c.plan, ret);
 	gm_commit_cancel(&c);
 	gm_slots_unlock(m);
-	gm_reap(m);
 	return err ? gm_explain(&txn->msg, err) : 0;
+}
+
+int gpamap_preview(struct gpamap_txn *txn, unsigned commit_flags, struct gpamap_plan **ret)
+{
+	int err = gm_txn_use(&txn);
+
+	if (err)
+		return err;
+	err = preview_used(txn, commit_flags, ret);
+	gm_txn_unuse(txn);
+	gm_reap(txn->map);
+	return err;
 }
 
 size_t gpamap_plan_count(const struct gpamap_plan *plan)

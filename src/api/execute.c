@@ -130,10 +130,28 @@ static void open(struct gm_commit *c, bool changed)
 	gm_trace1(gate_open, c->report.blackout_ns);
 }
 
-static void publish(struct gm_commit *c)
+/* No access of memory that was found in the old views is under way when the next ones are published, and none goes by
+ * the old ones from then on (P2, P5). A broken map has this gate open. */
+static int publish(struct gm_commit *c)
 {
-	c->old = gm_views_set(&c->m->publish, c->next);
+	struct gpamap *m = c->m;
+	unsigned kicked;
+	uint64_t start;
+	int err = gm_gate_shut(&m->accessors, c->deadline_ns, &kicked, &start, &c->stuck);
+
+	if (err == -ETIMEDOUT) {
+		atomic_fetch_add(&m->counters.timeouts, 1);
+		return gm_fail(c->msg, err,
+			       "thread %d did not end its access to guest memory within %u ms",
+			       (int)c->stuck.tid, c->timeout_ms);
+	}
+	if (err)
+		return gm_fail(c->msg, err, "the accessors' gate can't be shut: %s",
+			       strerror(-err));
+	c->old = gm_views_set(&m->publish, c->next);
 	c->next = NULL;
+	gm_gate_open(&m->accessors);
+	return 0;
 }
 
 static void unpublish(struct gm_commit *c)
@@ -338,8 +356,9 @@ int gm_commit_execute(struct gm_commit *c)
 
 	if (!err && (c->plan.nr_critical || m->broken))
 		err = critical(c);
+	if (!err)
+		err = publish(c);
 	if (!err) {
-		publish(c);
 		if (c->shut && !m->broken)
 			open(c, true);
 		err = do_until(c, c->plan.n);

@@ -49,7 +49,9 @@ void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu)
 
 int gpamap_enter(struct gpamap *m)
 {
-	return gm_gate_enter(&m->gate);
+	int err = gm_gate_enter(&m->gate);
+
+	return err ? gm_map_fail(m, err, NULL) : 0;
 }
 
 void gpamap_leave(struct gpamap *m)
@@ -60,12 +62,15 @@ void gpamap_leave(struct gpamap *m)
 static int access_guest(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len,
 			bool is_write)
 {
+	struct gm_msg msg;
 	bool reap = false;
-	int err = gm_access(&m->publish, m->map.page_size, space, gpa, buf, len, is_write, &reap);
+	int err;
 
-	if (reap)
+	msg.text[0] = '\0';
+	err = gm_access(&m->memory, space, gpa, buf, len, is_write, &msg, &reap);
+	if (gm_unlikely(reap))
 		gm_reap(m);
-	return err;
+	return gm_unlikely(err) ? gm_map_fail(m, err, &msg) : 0;
 }
 
 int gpamap_read(struct gpamap *m, unsigned space, uint64_t gpa, void *buf, size_t len)
@@ -84,50 +89,63 @@ int gpamap_vcpu_mmio(struct gpamap_vcpu *vcpu, unsigned space)
 	struct gm_mmio mmio;
 	int err = gm_engine_mmio(&vcpu->engine, &mmio);
 
-	if (err)
-		return err;
+	if (err) {
+		struct gm_msg msg;
+
+		gm_fail(&msg, 0, "the last exit of vCPU %u is no KVM_EXIT_MMIO", vcpu->pass.id);
+		return gm_map_fail(vcpu->map, err, &msg);
+	}
 	return access_guest(vcpu->map, space, mmio.gpa, mmio.data, mmio.len, mmio.is_write);
 }
 
 int gpamap_lookup(struct gpamap *m, unsigned space, uint64_t gpa, struct gpamap_segment *ret)
 {
-	return gm_lookup(&m->publish, space, gpa, ret);
+	int err = gm_lookup(&m->publish, space, gpa, ret);
+
+	return err ? gm_map_fail(m, err, NULL) : 0;
 }
 
-/* Bring what @s has logged to the bits of @r, if it is about @r. *@scratch has room for *@words. */
-static int sync_slot(struct gpamap *m, const struct gm_slot *s, struct gpamap_region *r,
-		     uint64_t **scratch, size_t *words)
+/* ----------------------------------------------------------------------- dirty pages --- */
+
+/* A fetch on its way. */
+struct fetch {
+	struct gpamap *m;
+	uint64_t *scratch; /* for the bits of one slot */
+	size_t words;	   /* that it has room for */
+};
+
+/* Bring what a slot has logged to the bits of its region. The kernel gives and clears all of a slot's bits at once. */
+static int sync_slot(void *arg, const struct gm_slot *s)
 {
+	struct fetch *f = arg;
+	struct gpamap *m = f->m;
 	size_t need = gm_dirty_words(s, m->map.page_size);
 
-	if (s->region != r || !(s->flags & GM_SLOT_LOG) || s->missing)
-		return 0;
-	if (need > *words) {
-		gm_free(&m->alloc, *scratch);
-		*scratch = gm_calloc(&m->alloc, need, sizeof(**scratch));
-		*words = *scratch ? need : 0;
+	if (need > f->words) {
+		gm_free(&m->alloc, f->scratch);
+		f->scratch = gm_calloc(&m->alloc, need, sizeof(*f->scratch));
+		f->words = f->scratch ? need : 0;
 	}
-	return *scratch ? gm_dirty_harvest(m->backend, s, *scratch) : -ENOMEM;
+	return f->scratch ? gm_dirty_harvest(m->backend, s, f->scratch) : -ENOMEM;
 }
 
-/* Bring what the slots of @r have logged to the bits of @r. In a broken map some of them may be strays. */
-static int sync_dirty(struct gpamap *m, struct gpamap_region *r)
+/* Bring what has been logged of a part of @r to the bits of @r. In a broken map some slots may be strays, and an undo
+ * that failed has marked others in the table itself. pre: slots_lock. */
+static int sync_dirty(struct gpamap *m, struct gpamap_region *r, struct gm_range offsets)
 {
-	struct gm_range all = {0, UINT64_MAX};
-	uint64_t *scratch = NULL;
-	size_t words = 0;
-	int err = 0;
+	const struct gm_logged_tables tables = {
+		.slots = m->slots,
+		.nr_spaces = m->nr_spaces,
+		.strays = m->strays,
+		.nr_strays = m->nr_strays,
+		.unsure = m->broken,
+	};
+	struct fetch f = {.m = m};
+	int err = gm_logged_follow(&m->logged, &tables);
 
-	for (unsigned i = 0; !err && i < m->nr_spaces; i++) {
-		gm_tree_for_each (node, m->slots[i].tree.base, all) {
-			err = sync_slot(m, gm_slot_of(node), r, &scratch, &words);
-			if (err)
-				break;
-		}
-	}
-	for (size_t i = 0; !err && i < m->nr_strays; i++)
-		err = sync_slot(m, &m->strays[i], r, &scratch, &words);
-	gm_free(&m->alloc, scratch);
+	if (!err)
+		err = gm_logged_each(&m->logged, r, offsets, sync_slot, &f);
+	gm_free(&m->alloc, f.scratch);
 	return err;
 }
 
@@ -170,7 +188,7 @@ int gpamap_dirty_fetch(struct gpamap *m, struct gpamap_region *r, uint64_t offse
 	if (err)
 		return gm_map_fail(m, err, &msg);
 	gm_slots_lock(m);
-	err = sync_dirty(m, r);
+	err = sync_dirty(m, r, (struct gm_range){offset, offset + (size - 1)});
 	gm_slots_unlock(m);
 	if (err) {
 		gm_fail(&msg, 0, "can't read a dirty log: %s", strerror(-err));

@@ -3,15 +3,17 @@
  * What is behind the handles. The api folder is the only place that sees planner, gate and backend
  * together.
  *
- * Locks, in the order in which they are taken:
+ * What one thread may have to wait for, in the order in which it is taken:
  *
- *     the open transaction    gpamap_begin() to commit or abort; one thread at a time
- *     slots                   a commit, a fetch of dirty bits: whatever must not meet a slot operation
- *     the gate                shut for the critical part of a commit, with slots held
- *     edit                    regions and messages; for moments only, never while waiting for the gate
+ *     txn_turn      a turn: gpamap_begin() to commit or abort
+ *     slots_lock    a turn: a commit, a fetch of dirty bits, whatever must not meet a slot operation
+ *     gate          shut for the critical part of a commit
+ *     accessors     a second gate, shut while a commit publishes views that take memory away or change it
+ *     edit          a mutex: regions, and which transaction is open; never held while waiting for one of the others
  *
- * Who is inside the gate must take neither of the first two, because a committer holds them while it waits
- * for the gate to be empty: -EDEADLK. It may take edit.
+ * Who is inside the gate must take neither turn, because a committer has both while it waits for the gate to be empty:
+ * -EDEADLK. It may access memory, and so wait for the accessors' gate, since a committer that has shut that waits for
+ * nothing more; and it may take edit. An accessor is inside for the copy of one piece, and takes nothing there.
  *
  * Invariants:
  *  A1  Between commits, slots[i].tree is what the kernel has in space i, but for slots marked missing and
@@ -23,6 +25,9 @@
  *      and allocator serve gpamap_region_put().
  *  A5  `calling` is the thread that holds slots_lock while it is in a listener's callback, and else 0. It
  *      must not wait for that lock, nor for the transaction to end: -EDEADLK.
+ *  A6  `open` is the handle of the open transaction, which is behind `txn`; NULL: none is open. Only what is called
+ *      with that handle reaches the record or the edits.
+ *  A7  While txn_busy, the open transaction is one commit's or preview's, and its record that thread's alone.
  */
 #ifndef GM_API_IMPL_H
 #define GM_API_IMPL_H
@@ -39,11 +44,21 @@
 #include "map/plain.h"
 #include "map/region.h"
 #include "map/view.h"
+#include "ops/access.h"
 #include "ops/listener.h"
+#include "ops/logged.h"
 #include "ops/vcpu.h"
 #include "plan/plan.h"
 #include "sync/gate.h"
 #include "sync/publish.h"
+
+/*
+ * What is behind a handle of the open transaction. The handle itself is not its address but a number: the map's address,
+ * which is a multiple of GM_MAP_ALIGN, plus how many transactions have been begun, modulo GM_MAP_ALIGN - 1, plus 1.
+ * Nothing is read through a handle but the map. So one whose transaction has ended is as safe as any, needs no memory,
+ * and is told from the open one as long as fewer than GM_MAP_ALIGN - 1 others have been begun since, or a multiple of it.
+ */
+#define GM_MAP_ALIGN ((uintptr_t)65536)
 
 struct gpamap_txn {
 	struct gpamap *map;
@@ -54,8 +69,8 @@ struct gpamap_txn {
 };
 
 /* On the stack of a thread that waits. */
-struct gm_slots_waiter {
-	struct gm_slots_waiter *next;
+struct gm_turn_waiter {
+	struct gm_turn_waiter *next;
 	pthread_cond_t turn;
 	pid_t tid;
 	bool granted;
@@ -63,12 +78,12 @@ struct gm_slots_waiter {
 
 /* A lock that can be waited for until a deadline, that knows who has it, and that goes to whoever came first: a
  * stream of ioctls can't starve a commit (P6). */
-struct gm_slots_lock {
+struct gm_turn {
 	pthread_mutex_t mutex;
 	/* All under mutex: */
 	pid_t holder; /* 0: it is free, and nobody waits */
-	struct gm_slots_waiter *first;
-	struct gm_slots_waiter **end;
+	struct gm_turn_waiter *first;
+	struct gm_turn_waiter **end;
 };
 
 /* As gpamap_stats; written by the committer, read by anyone. */
@@ -86,28 +101,29 @@ struct gm_counters {
 
 struct gpamap {
 	struct gm_gate gate;
-	void *raw; /* as allocated; the struct is aligned for the gate */
+	struct gm_gate accessors; /* without passes; open while the map is broken */
+	void *raw; /* as allocated; the struct stands at a multiple of GM_MAP_ALIGN */
 	struct gm_alloc alloc;
 	struct gm_backend *backend;
 	struct gm_publish publish;
+	struct gm_memory memory; /* of accessors: the two above, and constant */
 	unsigned nr_spaces;
 	unsigned timeout_ms;
 	bool faults_may_block;
 	uint64_t max_slot_size;
 	pid_t pid;	    /* of the process that made it */
+	uint64_t born_ns;   /* with the address it tells a map from all that are gone */
 	atomic_size_t refs; /* one for the handle, one for each region (A4) */
 
 	pthread_mutex_t edit;
-	struct gm_map map; /* under edit */
-	struct gm_msg msg; /* under edit */
-	pthread_cond_t txn_ended;
-	uint64_t txn_tickets; /* under edit; who begins takes one */
-	uint64_t txn_turn;    /* under edit; the next one to have it */
-	bool txn_open;	      /* under edit */
-	pthread_t txn_owner;  /* under edit */
-	struct gpamap_txn txn;
+	struct gm_map map;	       /* under edit */
+	const struct gpamap_txn *open; /* under edit (A6) */
+	bool txn_busy;		       /* under edit (A7) */
+	uint64_t nr_begun;	       /* under edit */
+	struct gpamap_txn txn;	       /* under edit, or A7 */
 
-	struct gm_slots_lock slots_lock;
+	struct gm_turn txn_turn;
+	struct gm_turn slots_lock;
 	/* All under slots_lock, and by address space where they are arrays: */
 	struct gm_tree *views;
 	struct gm_slots *slots;
@@ -118,6 +134,7 @@ struct gpamap {
 	bool broken;
 	struct gm_slot *strays; /* slots that the kernel has and nobody wants; see plan.h */
 	size_t nr_strays;
+	struct gm_logged logged; /* for fetches; may be behind the slots */
 	struct gm_listeners listeners;
 	_Atomic(pid_t) calling; /* A5; read by anyone */
 
@@ -148,14 +165,41 @@ struct gm_commit {
 	struct gpamap_commit_report report;
 };
 
-/* slots.c: slots_lock. */
-void gm_slots_lock_init(struct gpamap *m);
-void gm_slots_lock_destroy(struct gpamap *m);
-/* Waits for a commit on its way, or for an ioctl that is serialised with commits. */
-void gm_slots_lock(struct gpamap *m);
+/* turn.c */
+void gm_turn_init(struct gm_turn *t);
+void gm_turn_destroy(struct gm_turn *t);
+void gm_turn_take(struct gm_turn *t);
 /* -ETIMEDOUT: *@holder is the thread that has it. The deadline is on CLOCK_MONOTONIC. */
-int gm_slots_lock_until(struct gpamap *m, uint64_t deadline_ns, pid_t *holder);
-void gm_slots_unlock(struct gpamap *m);
+int gm_turn_take_until(struct gm_turn *t, uint64_t deadline_ns, pid_t *holder);
+/* Has the calling thread taken it, and nobody passed it on? */
+bool gm_turn_mine(struct gm_turn *t);
+/* To the next one. It need not be the thread that took it. */
+void gm_turn_pass(struct gm_turn *t);
+
+/* Waits for a commit on its way, or for an ioctl that is serialised with commits. */
+static inline void gm_slots_lock(struct gpamap *m)
+{
+	gm_turn_take(&m->slots_lock);
+}
+
+static inline int gm_slots_lock_until(struct gpamap *m, uint64_t deadline_ns, pid_t *holder)
+{
+	return gm_turn_take_until(&m->slots_lock, deadline_ns, holder);
+}
+
+static inline void gm_slots_unlock(struct gpamap *m)
+{
+	gm_turn_pass(&m->slots_lock);
+}
+
+/* txn.c */
+/* Let a commit or preview have the transaction behind the handle *@txn, which becomes its record (A7). -EINVAL: it has
+ * ended. -EDEADLK: in a listener's callback. -EBUSY: another thread commits it. No message can be kept for any. */
+int gm_txn_use(struct gpamap_txn **txn);
+/* It stays open. */
+void gm_txn_unuse(struct gpamap_txn *txn);
+/* It has ended. */
+void gm_txn_end(struct gpamap_txn *txn);
 
 /* prepare.c: flatten, plan, allocate. Everything that can fail without an ioctl. On failure, and to give up
  * what was prepared, call gm_commit_cancel(). Both with slots_lock held, without edit. */
@@ -196,7 +240,7 @@ void gm_forget_strays(struct gpamap *m);
 /* Release regions that nothing reaches any more. No lock held. */
 void gm_reap(struct gpamap *m);
 void gm_map_put(struct gpamap *m);
-/* Keep a message for gpamap_last_message(), and return @err. No lock held. */
+/* Keep @err and @msg for gpamap_last_message() of this thread, and return @err. @msg NULL: the errno says it all. */
 int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg);
 /* A map over @backend, which it then owns, also on failure. */
 int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,

@@ -16,6 +16,7 @@ struct call {
 	int device;		  /* the fd of GM_FD_DEVICE */
 	unsigned long request;
 	void *arg;
+	struct gm_msg *msg; /* why it was refused */
 };
 
 static int issue(const struct call *c)
@@ -85,7 +86,7 @@ static int through_gate(const struct call *c)
 /* ---------------------------------------------------------------------------- serialised --- */
 
 /* Slots belong to the library, but for those whose ids the caller has reserved. pre: slots_lock. */
-static int check_slot(const struct call *c, struct gm_msg *msg)
+static int check_slot(const struct call *c)
 {
 	struct gpamap *m = c->m;
 	uint32_t full = 0, space, id;
@@ -97,8 +98,9 @@ static int check_slot(const struct call *c, struct gm_msg *msg)
 	/* An address space that the map was not made with is the caller's. */
 	if (space >= m->nr_spaces || gm_ids_reserved(&m->slots[space].ids, id))
 		return 0;
-	return gm_fail(msg, -EPERM, "%s of slot %u in address space %u: see gpamap_reserve_slots()",
-		       name_of(c), id, space);
+	return gm_fail(c->msg, -EPERM,
+		       "%s of slot %u in address space %u: see gpamap_reserve_slots()", name_of(c),
+		       id, space);
 }
 
 /*
@@ -108,51 +110,58 @@ static int check_slot(const struct call *c, struct gm_msg *msg)
 static int with_slots(const struct call *c)
 {
 	struct gpamap *m = c->m;
-	struct gm_msg msg = {""};
-	int ret = gm_may_wait(m, name_of(c), &msg);
-	int refused = ret;
+	int ret = gm_may_wait(m, name_of(c), c->msg);
 
-	if (!ret) {
-		gm_slots_lock(m);
-		refused = check_slot(c, &msg);
-		ret = refused ? refused : through_gate(c);
-		gm_slots_unlock(m);
-	}
-	return refused ? gm_map_fail(m, refused, &msg) : ret;
+	if (ret)
+		return ret;
+	gm_slots_lock(m);
+	ret = check_slot(c);
+	if (!ret)
+		ret = through_gate(c);
+	gm_slots_unlock(m);
+	return ret;
 }
 
 /* -------------------------------------------------------------------------------- public --- */
 
 int gpamap_vm_ioctl(struct gpamap *m, unsigned long request, void *arg)
 {
-	struct call c = {.m = m, .kind = GM_FD_VM, .request = request, .arg = arg};
+	struct gm_msg msg = {""};
+	struct call c = {.m = m, .kind = GM_FD_VM, .request = request, .arg = arg, .msg = &msg};
+	int ret;
 
 	if (gm_kvm_ioctl_how(GM_FD_VM, request) & GM_IOCTL_SLOTS)
-		return with_slots(&c);
-	return through_gate(&c);
+		ret = with_slots(&c);
+	else
+		ret = through_gate(&c);
+	return ret < 0 ? gm_map_fail(m, ret, &msg) : ret;
 }
 
 int gpamap_device_ioctl(struct gpamap *m, int device_fd, unsigned long request, void *arg)
 {
 	struct call c = {
 		.m = m, .kind = GM_FD_DEVICE, .device = device_fd, .request = request, .arg = arg};
+	int ret = through_gate(&c);
 
-	return through_gate(&c);
+	return ret < 0 ? gm_map_fail(m, ret, NULL) : ret;
 }
 
 int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg)
 {
 	struct gpamap *m = vcpu->map;
 	struct call c = {.m = m, .vcpu = vcpu, .kind = GM_FD_VCPU, .request = request, .arg = arg};
-	int signo = m->gate.kick_signal;
+	int signo = m->gate.kick_signal, ret;
 
+	if (gm_kvm_ioctl_is_run(request) && !arg)
+		return gpamap_vcpu_run(vcpu);
 	if (gm_kvm_ioctl_is_run(request))
-		return arg ? -EINVAL : gpamap_vcpu_run(vcpu);
+		return gm_map_fail(m, -EINVAL, &(struct gm_msg){"KVM_RUN with an argument"});
 	if (gm_kvm_ioctl_blocks(request, arg, signo)) {
-		struct gm_msg msg = {""};
+		struct gm_msg msg;
 
 		gm_fail(&msg, 0, "KVM_SET_SIGNAL_MASK would block kick signal %d", signo);
 		return gm_map_fail(m, -EPERM, &msg);
 	}
-	return through_gate(&c);
+	ret = through_gate(&c);
+	return ret < 0 ? gm_map_fail(m, ret, NULL) : ret;
 }

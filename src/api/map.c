@@ -77,6 +77,7 @@ static int make_spaces(struct gpamap *m, const struct gpamap_options *opt)
 	m->windows = gm_calloc(&m->alloc, n, sizeof(*m->windows));
 	m->next_roots = gm_calloc(&m->alloc, n, sizeof(*m->next_roots));
 	m->stale = gm_calloc(&m->alloc, n, sizeof(*m->stale));
+	gm_logged_init(&m->logged, &m->alloc);
 	if (!m->views || !m->slots || !m->windows || !m->next_roots || !m->stale)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
@@ -106,6 +107,7 @@ static void free_spaces(struct gpamap *m)
 	gm_free(&m->alloc, m->windows);
 	gm_free(&m->alloc, m->next_roots);
 	gm_free(&m->alloc, m->stale);
+	gm_logged_destroy(&m->logged);
 }
 
 static int make_views(struct gpamap *m)
@@ -123,7 +125,7 @@ static int make_views(struct gpamap *m)
 static struct gpamap *alloc_map(const struct gm_alloc *alloc)
 {
 	void *raw;
-	struct gpamap *m = gm_calloc_aligned(alloc, sizeof(*m), GM_CACHE_LINE, &raw);
+	struct gpamap *m = gm_calloc_aligned(alloc, sizeof(*m), GM_MAP_ALIGN, &raw);
 
 	if (!m)
 		return NULL;
@@ -139,9 +141,28 @@ void gm_map_put(struct gpamap *m)
 
 	if (atomic_fetch_sub(&m->refs, 1) != 1)
 		return;
-	pthread_cond_destroy(&m->txn_ended);
 	pthread_mutex_destroy(&m->edit);
 	gm_free(&alloc, m->raw);
+}
+
+static int make_gates(struct gpamap *m, const struct gpamap_options *opt)
+{
+	int err = gm_gate_init(&m->gate, opt->kick_signal, opt->flags & GPAMAP_NO_MEMBARRIER);
+
+	if (err)
+		return err;
+	/* No membarrier: it would be for passes, and this one has none. */
+	err = gm_gate_init(&m->accessors, 0, true);
+	if (err)
+		gm_gate_destroy(&m->gate);
+	m->memory = (struct gm_memory){&m->accessors, &m->publish, m->backend->caps.limits.page_size};
+	return err;
+}
+
+static void destroy_gates(struct gpamap *m)
+{
+	gm_gate_destroy(&m->accessors);
+	gm_gate_destroy(&m->gate);
 }
 
 int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
@@ -162,16 +183,17 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	backend->alloc = &m->alloc; /* the caller's was on its stack */
 	atomic_init(&m->refs, 1);
 	pthread_mutex_init(&m->edit, NULL);
-	gm_slots_lock_init(m);
-	pthread_cond_init(&m->txn_ended, NULL);
+	gm_turn_init(&m->txn_turn);
+	gm_turn_init(&m->slots_lock);
 	m->txn.map = m;
 	m->pid = getpid();
+	m->born_ns = gm_now_ns();
 	err = check_options(opt, &backend->caps, msg);
 	if (err)
-		goto no_gate;
-	err = gm_gate_init(&m->gate, opt->kick_signal, opt->flags & GPAMAP_NO_MEMBARRIER);
+		goto no_gates;
+	err = make_gates(m, opt);
 	if (err)
-		goto no_gate;
+		goto no_gates;
 	err = gm_map_init(&m->map, &m->alloc, m->nr_spaces, backend->caps.limits.page_size);
 	if (err)
 		goto no_map;
@@ -195,9 +217,10 @@ no_spaces:
 	gm_map_destroy(&m->map);
 	gm_reap(m); /* its roots */
 no_map:
-	gm_gate_destroy(&m->gate);
-no_gate:
-	gm_slots_lock_destroy(m);
+	destroy_gates(m);
+no_gates:
+	gm_turn_destroy(&m->slots_lock);
+	gm_turn_destroy(&m->txn_turn);
 	backend->ops->destroy(backend);
 	gm_map_put(m);
 	return err;
@@ -285,8 +308,9 @@ void gpamap_free(struct gpamap *m)
 	pthread_mutex_unlock(&m->edit);
 	gm_reap(m);
 	m->backend->ops->destroy(m->backend);
-	gm_gate_destroy(&m->gate);
-	gm_slots_lock_destroy(m);
+	destroy_gates(m);
+	gm_turn_destroy(&m->slots_lock);
+	gm_turn_destroy(&m->txn_turn);
 	gm_map_put(m);
 }
 
@@ -313,22 +337,35 @@ void gm_reap(struct gpamap *m)
 	pthread_setcancelstate(cancel, NULL);
 }
 
+/* The last call that failed, of this thread. Only failures write it: what succeeds costs nothing. */
+static __attribute__((tls_model("initial-exec"))) _Thread_local struct {
+	const struct gpamap *map; /* for comparisons only, it may be gone */
+	uint64_t born_ns;
+	int err;
+	struct gm_msg msg; /* "": the errno says it all */
+} last;
+
 int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg)
 {
-	pthread_mutex_lock(&m->edit);
-	m->msg = *msg;
-	gm_explain(&m->msg, err);
-	pthread_mutex_unlock(&m->edit);
+	last.map = m;
+	last.born_ns = m->born_ns;
+	last.err = err;
+	if (msg)
+		memcpy(last.msg.text, msg->text, strlen(msg->text) + 1);
+	else
+		last.msg.text[0] = '\0';
 	return err;
 }
 
 void gpamap_last_message(struct gpamap *m, char *buf, size_t size)
 {
+	const char *text = "";
+
 	if (!size)
 		return;
-	pthread_mutex_lock(&m->edit);
-	strncpy(buf, m->msg.text, size - 1);
-	pthread_mutex_unlock(&m->edit);
+	if (last.map == m && last.born_ns == m->born_ns)
+		text = last.msg.text[0] ? last.msg.text : strerror(-last.err);
+	strncpy(buf, text, size - 1);
 	buf[size - 1] = '\0';
 }
 

@@ -1,49 +1,116 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Transactions: begin, edit, abort. Edits are the map layer's; here they get their lock and their message. */
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/impl.h"
 
-/* pre: edit is held. Waiting for a condition is a point at which a thread can be cancelled, and would be with
- * the lock held. */
-static void wait_for_txn(struct gpamap *m)
-{
-	uint64_t ticket = m->txn_tickets++;
-	int cancel;
+/* --------------------------------------------------------------------------- handles --- */
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	while (m->txn_open || m->txn_turn != ticket)
-		pthread_cond_wait(&m->txn_ended, &m->edit);
-	m->txn_turn++;
-	pthread_setcancelstate(cancel, NULL);
+static const char ended[] = "this transaction has ended";
+static const char busy[] = "another thread is committing this transaction";
+
+/* Of any handle of a map that lives, open or not; nothing else can be read through it. */
+static struct gpamap *map_of(const struct gpamap_txn *handle)
+{
+	return (struct gpamap *)((uintptr_t)handle & ~(GM_MAP_ALIGN - 1));
 }
+
+/* The @n-th, from 0 on. Never the map's own address. */
+static struct gpamap_txn *make_handle(struct gpamap *m, uint64_t n)
+{
+	return (struct gpamap_txn *)((uintptr_t)m + 1 + n % (GM_MAP_ALIGN - 1));
+}
+
+/* May the calling thread use what is behind @handle? pre: edit is held. */
+static int check_handle(struct gpamap *m, const struct gpamap_txn *handle)
+{
+	if (handle != m->open)
+		return -EINVAL;
+	/* In one of a commit, an edit would come too late, and the message is the commit's. */
+	if (gm_in_callback(m))
+		return -EDEADLK;
+	return m->txn_busy ? -EBUSY : 0;
+}
+
+/* *@txn is a handle, and becomes the record behind it. Then edit is held; not on failure. */
+static int lock_txn(struct gpamap_txn **txn)
+{
+	struct gpamap *m = map_of(*txn);
+	int err;
+
+	if (!m)
+		return -EINVAL;
+	pthread_mutex_lock(&m->edit);
+	err = check_handle(m, *txn);
+	if (err)
+		pthread_mutex_unlock(&m->edit);
+	else
+		*txn = &m->txn;
+	return err;
+}
+
+int gm_txn_use(struct gpamap_txn **txn)
+{
+	int err = lock_txn(txn);
+
+	if (err)
+		return err;
+	(*txn)->map->txn_busy = true;
+	pthread_mutex_unlock(&(*txn)->map->edit);
+	return 0;
+}
+
+void gm_txn_unuse(struct gpamap_txn *txn)
+{
+	pthread_mutex_lock(&txn->map->edit);
+	txn->map->txn_busy = false;
+	pthread_mutex_unlock(&txn->map->edit);
+}
+
+/* pre: edit is held. */
+static void end_locked(struct gpamap *m)
+{
+	m->open = NULL;
+	m->txn_busy = false;
+	pthread_mutex_unlock(&m->edit);
+	gm_turn_pass(&m->txn_turn);
+}
+
+void gm_txn_end(struct gpamap_txn *txn)
+{
+	pthread_mutex_lock(&txn->map->edit);
+	end_locked(txn->map);
+}
+
+/* --------------------------------------------------------------- begin, abort, messages --- */
 
 int gpamap_begin(struct gpamap *m, struct gpamap_txn **ret)
 {
 	struct gm_msg msg = {""};
 
-	/* No message: who has the lock of messages may be a thread that was not forked. A commit would set
-	 * immediate_exit in the kvm_run that the parent's vCPU shares. */
-	if (getpid() != m->pid)
-		return -EPERM;
+	/* A commit would set immediate_exit in the kvm_run that the parent's vCPU shares, and who has the edit lock may be
+	 * a thread that was not forked. */
+	if (getpid() != m->pid) {
+		gm_fail(&msg, 0, "the map is of process %d, of which this one is a fork",
+			(int)m->pid);
+		return gm_map_fail(m, -EPERM, &msg);
+	}
 	/* Another thread's commit may wait for this one to leave the gate, with its transaction open. */
 	if (gm_may_wait(m, "begin", &msg))
 		return gm_map_fail(m, -EDEADLK, &msg);
-	pthread_mutex_lock(&m->edit);
-	if (m->txn_open && pthread_equal(m->txn_owner, pthread_self())) {
-		pthread_mutex_unlock(&m->edit);
+	if (gm_turn_mine(&m->txn_turn)) {
 		gm_fail(&msg, 0, "this thread has a transaction open already");
 		return gm_map_fail(m, -EDEADLK, &msg);
 	}
-	wait_for_txn(m);
-	m->txn_open = true;
-	m->txn_owner = pthread_self();
+	gm_turn_take(&m->txn_turn);
+	pthread_mutex_lock(&m->edit);
 	m->txn.msg.text[0] = '\0';
 	m->txn.is_stuck = false;
+	m->open = *ret = make_handle(m, m->nr_begun++);
 	pthread_mutex_unlock(&m->edit);
-	*ret = &m->txn;
 	return 0;
 }
 
@@ -51,53 +118,72 @@ void gpamap_abort(struct gpamap_txn *txn)
 {
 	struct gpamap *m;
 
-	if (!txn)
+	/* It has ended, or is being committed. */
+	if (lock_txn(&txn))
 		return;
 	m = txn->map;
-	if (gm_in_callback(m))
-		return; /* it is being committed */
-	pthread_mutex_lock(&m->edit);
 	gm_edits_abort(&m->map);
-	m->txn_open = false;
-	pthread_cond_broadcast(&m->txn_ended);
-	pthread_mutex_unlock(&m->edit);
+	end_locked(m);
 	gm_reap(m);
 }
 
-const char *gpamap_message(const struct gpamap_txn *txn)
+const char *gpamap_message(const struct gpamap_txn *handle)
 {
-	return txn->msg.text;
+	struct gpamap_txn *txn = (struct gpamap_txn *)handle;
+
+	switch (lock_txn(&txn)) {
+	case 0:
+		pthread_mutex_unlock(&txn->map->edit);
+		return txn->msg.text;
+	case -EINVAL:
+		return ended;
+	case -EDEADLK:
+		/* This thread's own commit, which waits for the callback. */
+		return map_of(handle)->txn.msg.text;
+	default:
+		return busy;
+	}
 }
 
-int gpamap_stuck(const struct gpamap_txn *txn, struct gpamap_stuck_info *ret)
+int gpamap_stuck(const struct gpamap_txn *handle, struct gpamap_stuck_info *ret)
 {
-	if (!txn->is_stuck)
-		return -ENOENT;
-	ret->is_vcpu = txn->stuck.is_vcpu;
-	ret->vcpu_id = txn->stuck.id;
-	ret->tid = txn->stuck.tid;
-	memcpy(ret->listener, txn->stuck_listener, sizeof(ret->listener));
-	return 0;
+	struct gpamap_txn *txn = (struct gpamap_txn *)handle;
+	int err = lock_txn(&txn);
+
+	if (err)
+		return err;
+	if (txn->is_stuck) {
+		ret->is_vcpu = txn->stuck.is_vcpu;
+		ret->vcpu_id = txn->stuck.id;
+		ret->tid = txn->stuck.tid;
+		memcpy(ret->listener, txn->stuck_listener, sizeof(ret->listener));
+	}
+	err = txn->is_stuck ? 0 : -ENOENT;
+	pthread_mutex_unlock(&txn->map->edit);
+	return err;
 }
 
-/* An edit in a callback would come too late for the commit on its way, whose message it must leave alone. */
-static int edit_begin(struct gpamap_txn *txn)
+/* ----------------------------------------------------------------------------- edits --- */
+
+static int edit_begin(struct gpamap_txn **txn)
 {
-	if (gm_in_callback(txn->map))
-		return -EDEADLK;
-	txn->msg.text[0] = '\0';
-	pthread_mutex_lock(&txn->map->edit);
-	return 0;
+	int err = lock_txn(txn);
+
+	if (!err)
+		(*txn)->msg.text[0] = '\0';
+	return err;
 }
 
 static int edit_end(struct gpamap_txn *txn, int err)
 {
+	if (err)
+		gm_explain(&txn->msg, err);
 	pthread_mutex_unlock(&txn->map->edit);
-	return err ? gm_explain(&txn->msg, err) : 0;
+	return err;
 }
 
-/* Do @edit, if this thread may edit @txn now. */
-#define EDIT(txn, edit) (edit_begin(txn) ?: edit_end((txn), (edit)))
+/* Do @edit, if this thread may edit now. @txn is a handle, and for @edit the record behind it. */
+#define EDIT(txn, edit) (edit_begin(&(txn)) ?: edit_end((txn), (edit)))
 
 int gpamap_add(struct gpamap_txn *txn, struct gpamap_region *parent, uint64_t offset,
 	       struct gpamap_region *child, int priority)

@@ -42,12 +42,16 @@ void *gm_calloc(const struct gm_alloc *a, size_t n, size_t size)
 
 void *gm_calloc_aligned(const struct gm_alloc *a, size_t size, size_t align, void **raw)
 {
-	uintptr_t at = (uintptr_t)gm_calloc(a, 1, size + align - 1);
+	uintptr_t at = (uintptr_t)a->alloc(a->opaque, size + align - 1);
+	void *ptr;
 
 	if (!at)
 		return NULL;
 	*raw = (void *)at;
-	return (void *)((at + align - 1) & ~(uintptr_t)(align - 1));
+	ptr = (void *)((at + align - 1) & ~(uintptr_t)(align - 1));
+	/* What lies around it is not touched: it may be much, and costs no page then. */
+	memset(ptr, 0, size);
+	return ptr;
 }
 
 void gm_free(const struct gm_alloc *a, void *ptr)

@@ -73,7 +73,8 @@ static const char *name_of(const struct gpamap_region_desc *d)
 
 static int check_kind(const struct gpamap_region_desc *d, struct gm_msg *msg)
 {
-	const unsigned known = GPAMAP_READONLY | GPAMAP_UNMERGEABLE | GPAMAP_GUEST_MEMFD;
+	const unsigned known =
+		GPAMAP_READONLY | GPAMAP_UNMERGEABLE | GPAMAP_GUEST_MEMFD | GPAMAP_REENTRANT;
 
 	if (d->kind < GPAMAP_CONTAINER || d->kind > GPAMAP_MMIO)
 		return gm_fail(msg, -EINVAL, "there is no region kind %d", (int)d->kind);
@@ -101,6 +102,8 @@ static const char *alien_field(const struct gpamap_region_desc *d)
 		return "target_offset";
 	if (!(has & HAS_GUEST_MEMFD) && (d->flags & GPAMAP_GUEST_MEMFD))
 		return "guest_memfd";
+	if (!(has & HAS_OPS) && (d->flags & GPAMAP_REENTRANT))
+		return "callbacks to be GPAMAP_REENTRANT";
 	return NULL;
 }
 

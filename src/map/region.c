@@ -93,6 +93,7 @@ int gm_region_new(struct gm_map *map, const struct gpamap_region_desc *desc, str
 	if (!r)
 		return gm_fail(msg, -ENOMEM, "no memory for region '" GM_NAME "'", name);
 	r->unmergeable = desc->flags & GPAMAP_UNMERGEABLE;
+	r->reentrant = desc->flags & GPAMAP_REENTRANT;
 	r->resizable = desc->max_size != 0;
 	if (r->resizable)
 		r->max_size = desc->max_size;
@@ -142,18 +143,19 @@ bool gm_region_try_ref(struct gpamap_region *r)
 
 /* What was done with the region by any thread is to be seen by the one that reaps it: each gives its
  * reference up with release, and the last takes them all with acquire. */
-void gm_region_unref(struct gpamap_region *r)
+bool gm_region_unref(struct gpamap_region *r)
 {
 	struct gm_map *map = r->map;
 	struct gpamap_region *head;
 
 	if (atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
-		return;
+		return false;
 	head = atomic_load_explicit(&map->dead, memory_order_relaxed);
 	do {
 		r->next_dead = head;
 	} while (!atomic_compare_exchange_weak_explicit(&map->dead, &head, r, memory_order_release,
 							memory_order_relaxed));
+	return true;
 }
 
 /* ------------------------------------------------------------------------------- death --- */

@@ -74,6 +74,7 @@ struct gpamap_region {
 	bool is_root;
 	bool internal; /* stands for one gpamap_map_pages() */
 	bool guest_memfd;
+	bool reentrant; /* its callbacks may reach it again */
 	int gmem_fd;
 	uint64_t gmem_offset;
 	uint64_t max_size;
@@ -136,8 +137,8 @@ int gm_region_new(struct gm_map *map, const struct gpamap_region_desc *desc, str
 		  struct gpamap_region **ret);
 /* Wait-free, any thread. */
 void gm_region_ref(struct gpamap_region *r);
-/* The last one puts the region on map->dead. Any thread. */
-void gm_region_unref(struct gpamap_region *r);
+/* The last one puts the region on map->dead. Any thread. True: this was the last one. */
+bool gm_region_unref(struct gpamap_region *r);
 /* Take the dead regions off the map: unlink aliases, drop what they hold, repeatedly. Returns a list by
  * next_dead of regions to be released with gm_region_release(). To be called as an edit is (one thread
  * at a time). */

@@ -2,8 +2,23 @@
 /*
  * Access to guest memory and devices through the current flat view.
  *
- * Each segment that an access touches is looked up in a read section of its own, and leaves it with a
- * reference on its region. So memory that blocks, and callbacks that change the map, hold up nobody.
+ * An access goes piece by piece, and each piece looks the map up anew. Accessors have a gate of their own, which a
+ * commit that takes memory away or changes it shuts while it publishes the next views.
+ *
+ * Invariants:
+ *  AC1  From the look-up of a piece of memory until its last byte is copied and marked dirty, the thread is inside the
+ *       accessors' gate, or has shut it itself. So a piece is wholly before or wholly after the publication of views
+ *       that show other memory, or the same memory in another way, where the piece is (P2).
+ *  AC2  So what a segment of memory leads to (its region, its bytes) stays for the length of a piece, without a
+ *       reference: nodes of the old views are freed, and regions released, after they are unpublished (P5).
+ *  AC3  A piece that the guest's page is logged for by the view that the piece was found in is marked after it was
+ *       written. Logging is turned on by other views. A piece that did not see them was written before they were
+ *       published, and so before the commit that turned logging on returned (P4).
+ *  AC4  A device is called with nothing held but a reference on its region: it may block, and it may commit.
+ *  AC5  A piece is no longer than PIECE and does not cross a multiple of it, so a commit waits for no more than that,
+ *       and an aligned value is never cut.
+ *
+ * A look-up is also a read section of RCU: a commit that only adds does not shut the gate, and frees views all the same.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -14,13 +29,21 @@
 #include "ops/access.h"
 #include "ops/dirty.h"
 
+/* What is copied without looking again. */
+#define PIECE UINT64_C(65536)
+
+/* A device's callback may access the map, and reach another device, and so on. Real chains are two or three long. */
+#define MAX_NESTED 16
+
 struct access {
-	struct gm_publish *views;
-	uint64_t page_size;
+	const struct gm_memory *memory;
 	unsigned space;
 	bool is_write;
+	bool reap;
 	uint64_t gpa;
 	unsigned char *buf; /* only read from if is_write */
+	size_t len;
+	struct gm_msg *msg;
 };
 
 /* ---------------------------------------------------------------------------- pieces --- */
@@ -28,9 +51,10 @@ struct access {
 /* The largest piece of 1, 2, 4 or 8 bytes at @at that is naturally aligned and has no more than @len. */
 static unsigned natural_piece(uint64_t at, size_t len)
 {
-	unsigned piece = 8;
+	/* The lowest bit that is set, of at least the lowest four: no division in the way of every access. */
+	unsigned piece = (unsigned)((at | 8) & -(at | 8));
 
-	while (at % piece || piece > len)
+	while (piece > len)
 		piece /= 2;
 	return piece;
 }
@@ -94,7 +118,8 @@ static inline void store_piece(unsigned char *mem, const unsigned char *buf, uns
 
 /* In both: once aligned, a long copy goes on in pieces of 8 without asking again. */
 
-static void copy_from_guest(const unsigned char *mem, unsigned char *buf, size_t len)
+static __attribute__((noinline)) void copy_long_from_guest(const unsigned char *mem,
+							   unsigned char *buf, size_t len)
 {
 	while (len) {
 		unsigned piece = natural_piece((uintptr_t)mem, len);
@@ -112,7 +137,8 @@ static void copy_from_guest(const unsigned char *mem, unsigned char *buf, size_t
 	}
 }
 
-static void copy_to_guest(unsigned char *mem, const unsigned char *buf, size_t len)
+static __attribute__((noinline)) void copy_long_to_guest(unsigned char *mem,
+							 const unsigned char *buf, size_t len)
 {
 	while (len) {
 		unsigned piece = natural_piece((uintptr_t)mem, len);
@@ -130,6 +156,24 @@ static void copy_to_guest(unsigned char *mem, const unsigned char *buf, size_t l
 	}
 }
 
+/* Most accesses are one value of the guest's. */
+
+static inline void copy_from_guest(const unsigned char *mem, unsigned char *buf, size_t len)
+{
+	if (len == natural_piece((uintptr_t)mem, 8))
+		load_piece(mem, buf, (unsigned)len);
+	else
+		copy_long_from_guest(mem, buf, len);
+}
+
+static inline void copy_to_guest(unsigned char *mem, const unsigned char *buf, size_t len)
+{
+	if (len == natural_piece((uintptr_t)mem, 8))
+		store_piece(mem, buf, (unsigned)len);
+	else
+		copy_long_to_guest(mem, buf, len);
+}
+
 /* ----------------------------------------------------------------------------- views --- */
 
 /* The segment that holds @gpa. pre: in a read section. */
@@ -142,135 +186,181 @@ static const struct gm_node *segment_at(struct gm_publish *p, unsigned space, ui
 	return gm_tree_first(views->root[space], (struct gm_range){gpa, gpa});
 }
 
-/* What stands at the access's address: the segment as seen from there on, with a reference on its region,
- * and where it ends. */
-static int find(const struct access *a, struct gm_seg *seg, uint64_t *last)
+/* What of a segment an access needs, from the access's address on. */
+struct piece {
+	struct gpamap_region *region;
+	uint64_t hva;
+	uint64_t offset; /* in region */
+	uint32_t kind;
+	uint32_t flags;
+	bool to_device;
+};
+
+/* What stands at the access's address, with a reference on its region if that is a device to be called (AC4); and how
+ * much of the access it can take. */
+static inline int find(const struct access *a, struct piece *ret, size_t *len)
 {
 	const struct gm_node *n;
 
 	gm_read_lock();
-	n = segment_at(a->views, a->space, a->gpa);
-	if (n) {
-		*seg = gm_seg_advance(gm_seg_of(n), n->range.first, a->gpa);
-		*last = n->range.last;
-		gm_region_ref(seg->region);
+	n = segment_at(a->memory->views, a->space, a->gpa);
+	if (gm_likely(n)) {
+		const struct gm_seg *seg = gm_seg_of(n);
+		uint64_t delta = a->gpa - n->range.first;
+
+		ret->region = seg->region;
+		ret->hva = seg->hva + delta;
+		ret->offset = seg->offset + delta;
+		ret->kind = seg->kind;
+		ret->flags = seg->flags;
+		ret->to_device =
+			seg->kind == GM_SEG_MMIO || (seg->kind == GM_SEG_ROMD && a->is_write);
+		*len = a->len;
+		if (n->range.last - a->gpa < a->len - 1)
+			*len = n->range.last - a->gpa + 1;
+		if (ret->to_device)
+			gm_region_ref(seg->region);
 	}
 	gm_read_unlock();
-	return n ? 0 : -ENXIO;
+	if (n)
+		return 0;
+	gm_fail(a->msg, 0, "nothing is at 0x%llx in address space %u", (unsigned long long)a->gpa,
+		a->space);
+	return -ENXIO;
 }
 
-/*
- * Is what has just been written to @seg to be marked dirty? If not by the view that it was found in, then
- * by the one that is current now: a commit may have turned logging on since, and have returned before the
- * bytes were written, so that its caller would miss them (P4).
- *
- * Looking after the write, and in a read section, is enough: a commit that this section does not see
- * yet waits for the section to end, and then what was written before it is seen by whoever asks for the
- * dirty pages after that commit. Where something else stands there by now, better one page too many.
- */
-static bool must_mark(const struct access *a, const struct gm_seg *seg)
-{
-	const struct gm_node *n;
-	bool ret;
+/* ---------------------------------------------------------------------------- memory --- */
 
-	if (seg->flags & GM_SEG_LOG)
-		return true;
-	gm_read_lock();
-	ret = atomic_load_explicit(&seg->region->dirty, memory_order_acquire) != NULL;
-	if (ret) {
-		n = segment_at(a->views, a->space, a->gpa);
-		ret = !n || gm_seg_of(n)->region != seg->region ||
-		      (gm_seg_of(n)->flags & GM_SEG_LOG);
+/* pre: AC1. */
+static inline int access_memory(const struct access *a, const struct piece *at, size_t *len)
+{
+	unsigned char *mem = (unsigned char *)(uintptr_t)at->hva;
+	uint64_t most = PIECE - a->gpa % PIECE;
+
+	if (at->kind == GM_SEG_NONE)
+		return gm_fail(a->msg, -EACCES, "what is at 0x%llx is mapped as GPAMAP_NONE",
+			       (unsigned long long)a->gpa);
+	if (*len > most)
+		*len = most;
+	if (!a->is_write) {
+		copy_from_guest(mem, a->buf, *len);
+		return 0;
 	}
-	gm_read_unlock();
-	return ret;
+	if (at->flags & GM_SEG_READONLY)
+		return gm_fail(a->msg, -EROFS, "what is at 0x%llx is read-only",
+			       (unsigned long long)a->gpa);
+	copy_to_guest(mem, a->buf, *len);
+	if (at->flags & GM_SEG_LOG)
+		gm_dirty_mark(at->region, a->memory->page_size, at->offset, *len);
+	return 0;
+}
+
+/* --------------------------------------------------------------------------- devices --- */
+
+/* A callback that this thread is in, on its stack. */
+struct entered {
+	const struct gpamap_region *device;
+	const struct entered *outer;
+};
+
+static __attribute__((tls_model("initial-exec"))) _Thread_local const struct entered *innermost;
+
+/*
+ * A guest may tell a device to write where the device itself stands, or one that leads back to it. Without an end to
+ * that, it could take the stack of this process. Others may be in the same callback in other threads; whether it can
+ * bear that is its own affair, as it is without nesting.
+ */
+static int may_enter(const struct access *a, const struct gpamap_region *device)
+{
+	unsigned depth = 0;
+
+	for (const struct entered *e = innermost; e; e = e->outer, depth++) {
+		if (e->device == device && !device->reentrant)
+			return gm_fail(a->msg, -ELOOP,
+				       "device \"%.60s\" reaches itself at 0x%llx: see "
+				       "GPAMAP_REENTRANT",
+				       device->name, (unsigned long long)a->gpa);
+	}
+	if (depth >= MAX_NESTED)
+		return gm_fail(
+			a->msg, -ELOOP,
+			"device \"%.60s\" would be called in %d callbacks that wait for each "
+			"other",
+			device->name, MAX_NESTED);
+	return 0;
+}
+
+/* One call of one callback. The pieces are aligned as the guest sees them, so an aligned access reaches the device in
+ * one call. */
+static __attribute__((noinline)) int access_device(const struct access *a, const struct piece *at,
+						   size_t *len)
+{
+	const struct gpamap_region *device = at->region;
+	const struct gpamap_mmio_ops *ops = device->ops;
+	struct entered here = {device, innermost};
+	unsigned piece = natural_piece(a->gpa, *len);
+	int err;
+
+	if (!ops || (a->is_write ? !ops->write : !ops->read))
+		return gm_fail(a->msg, -ENXIO, "device \"%.60s\" has no callback to %s it",
+			       device->name, a->is_write ? "write" : "read");
+	err = may_enter(a, device);
+	if (err)
+		return err;
+	*len = piece;
+	innermost = &here;
+	if (a->is_write)
+		err = ops->write(device->opaque, at->offset, a->buf, piece);
+	else
+		err = ops->read(device->opaque, at->offset, a->buf, piece);
+	innermost = here.outer;
+	if (err)
+		return gm_fail(a->msg, err, "the callback of device \"%.60s\" failed: %s",
+			       device->name, strerror(-err));
+	return 0;
 }
 
 /* ---------------------------------------------------------------------------- access --- */
 
-static int access_memory(const struct access *a, const struct gm_seg *seg, size_t len)
+/* One piece; *@len is how long it was. */
+static int access_piece(struct access *a, size_t *len)
 {
-	unsigned char *mem = (unsigned char *)(uintptr_t)seg->hva;
+	struct gm_gate *gate = a->memory->accessors;
+	struct piece at = {.to_device = false};
+	/* -EDEADLK: this thread has shut it, and is in a callback of its commit. */
+	int refused = gm_gate_enter(gate);
+	int err = refused == -EDEADLK ? 0 : refused;
 
-	if (!a->is_write) {
-		copy_from_guest(mem, a->buf, len);
-		return 0;
-	}
-	if (seg->flags & GM_SEG_READONLY)
-		return -EROFS;
-	copy_to_guest(mem, a->buf, len);
-	if (must_mark(a, seg))
-		gm_dirty_mark(seg->region, a->page_size, seg->offset, len);
-	return 0;
+	if (!err)
+		err = find(a, &at, len);
+	if (!err && !at.to_device)
+		err = access_memory(a, &at, len);
+	if (!refused)
+		gm_gate_leave(gate);
+	if (!at.to_device)
+		return err;
+	err = access_device(a, &at, len);
+	if (gm_region_unref(at.region))
+		a->reap = true;
+	return err;
 }
 
-/* The pieces are aligned as the guest sees them, so an aligned access reaches the device in one call. */
-static int access_device(const struct access *a, const struct gm_seg *seg, size_t len)
+int gm_access(const struct gm_memory *memory, unsigned space, uint64_t gpa, void *buf, size_t len,
+	      bool is_write, struct gm_msg *msg, bool *reap)
 {
-	const struct gpamap_mmio_ops *ops = seg->region->ops;
-	void *opaque = seg->region->opaque;
-
-	if (!ops || (a->is_write ? !ops->write : !ops->read))
-		return -ENXIO;
-	for (size_t done = 0; done < len;) {
-		unsigned piece = natural_piece(a->gpa + done, len - done);
-		uint64_t offset = seg->offset + done;
-		int err;
-
-		if (a->is_write)
-			err = ops->write(opaque, offset, a->buf + done, piece);
-		else
-			err = ops->read(opaque, offset, a->buf + done, piece);
-		if (err)
-			return err;
-		done += piece;
-	}
-	return 0;
-}
-
-static int access_segment(const struct access *a, const struct gm_seg *seg, size_t len)
-{
-	switch ((enum gm_seg_kind)seg->kind) {
-	case GM_SEG_RAM:
-		return access_memory(a, seg, len);
-	case GM_SEG_ROMD:
-		return a->is_write ? access_device(a, seg, len) : access_memory(a, seg, len);
-	case GM_SEG_MMIO:
-		return access_device(a, seg, len);
-	case GM_SEG_NONE:
-		return -EACCES;
-	}
-	return -ENXIO;
-}
-
-int gm_access(struct gm_publish *views, uint64_t page_size, unsigned space, uint64_t gpa, void *buf,
-	      size_t len, bool is_write, bool *reap)
-{
-	struct access a = {views, page_size, space, is_write, gpa, buf};
+	struct access a = {memory, space, is_write, false, gpa, buf, len, msg};
 	int err = 0;
+	size_t here;
 
 	if (len && gpa > UINT64_MAX - (len - 1))
-		return -EOVERFLOW;
-	while (len && !err) {
-		size_t here = len;
-		struct gm_map *map;
-		struct gm_seg seg;
-		uint64_t last;
-
-		err = find(&a, &seg, &last);
-		if (err)
-			break;
-		if (last - a.gpa < len - 1)
-			here = last - a.gpa + 1;
-		map = seg.region->map;
-		err = access_segment(&a, &seg, here);
-		gm_region_unref(seg.region);
-		if (atomic_load_explicit(&map->dead, memory_order_relaxed))
-			*reap = true;
+		return gm_fail(msg, -EOVERFLOW, "0x%llx bytes from 0x%llx reach beyond 2^64",
+			       (unsigned long long)len, (unsigned long long)gpa);
+	while (a.len && !(err = access_piece(&a, &here))) {
 		a.gpa += here;
 		a.buf += here;
-		len -= here;
+		a.len -= here;
 	}
+	*reap = a.reap;
 	return err;
 }
 

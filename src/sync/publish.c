@@ -41,11 +41,6 @@ void gm_read_unlock(void)
 	urcu_bp_read_unlock();
 }
 
-const struct gm_views *gm_views_get(struct gm_publish *p)
-{
-	return atomic_load_explicit(&p->current, memory_order_acquire);
-}
-
 struct gm_views *gm_views_set(struct gm_publish *p, struct gm_views *views)
 {
 	/* A full barrier, and ordered with the gate: what was published with the gate shut is what every

@@ -25,7 +25,10 @@ struct gm_publish {
 void gm_read_lock(void);
 void gm_read_unlock(void);
 /* Valid until gm_read_unlock(). */
-const struct gm_views *gm_views_get(struct gm_publish *p);
+static inline const struct gm_views *gm_views_get(struct gm_publish *p)
+{
+	return atomic_load_explicit(&p->current, memory_order_acquire);
+}
 /* Make @views current; returns the old ones, to be freed after gm_synchronize(). */
 struct gm_views *gm_views_set(struct gm_publish *p, struct gm_views *views);
 /* Wait until every read section that has begun before has ended. Not from within one. */

@@ -3,6 +3,7 @@
 #include "common.h"
 
 #include <linux/kvm.h>
+#include <pthread.h>
 
 struct device {
 	struct gpamap_region *region;
@@ -212,6 +213,153 @@ static void device_that_commits(void **state)
 	vm_check_pages(&vm, 8, 1, B, 0, true);
 }
 
+/* ----------------------------------------------------------------------------- re-entry --- */
+
+/* A device whose register holds the address that the next write goes to: as a guest programs a DMA engine. */
+struct engine {
+	struct gpamap_region *region;
+	uint64_t target; /* 0: none */
+	atomic_uint calls;
+	atomic_uint inside, most;
+	atomic_uint *wait_for;
+};
+
+static int engine_write(void *opaque, uint64_t offset, const void *data, unsigned len)
+{
+	struct engine *e = opaque;
+	unsigned inside = atomic_fetch_add(&e->inside, 1) + 1;
+	int err;
+
+	(void)offset;
+	atomic_fetch_add(&e->calls, 1);
+	if (inside > atomic_load(&e->most))
+		atomic_store(&e->most, inside);
+	if (e->wait_for) {
+		atomic_fetch_add(e->wait_for, 1);
+		while (atomic_load(e->wait_for) < 2)
+			sleep_ms(1);
+	}
+	err = e->target ? gpamap_write(vm.map, 0, e->target, data, len) : 0;
+	atomic_fetch_sub(&e->inside, 1);
+	return err;
+}
+
+static void engine_new(struct engine *e, uint64_t page, uint64_t target, unsigned flags)
+{
+	static const struct gpamap_mmio_ops ops = {.write = engine_write};
+	struct gpamap_region_desc desc = {.kind = GPAMAP_MMIO,
+					  .flags = flags,
+					  .name = "engine",
+					  .size = PAGE,
+					  .ops = &ops,
+					  .opaque = e};
+	struct gpamap_txn *txn = vm_begin(&vm);
+
+	memset(e, 0, sizeof(*e));
+	e->target = target;
+	e->region = vm_region(&vm, &desc);
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), page * PAGE, e->region, 0));
+	vm_commit(&vm, txn);
+	gpamap_region_put(e->region);
+}
+
+static int poke(uint64_t page)
+{
+	uint32_t value = 1;
+
+	return gpamap_write(vm.map, 0, page * PAGE, &value, 4);
+}
+
+static void device_that_reaches_itself(void **state)
+{
+	static struct engine self, there, back, free_one;
+	char message[256];
+
+	(void)state;
+	engine_new(&self, 1, PAGE + 8, 0);
+	assert_int_equal(poke(1), -ELOOP);
+	assert_int_equal(atomic_load(&self.calls), 1);
+	/* Inside, the message said why; what the callback returned is what failed last. */
+	gpamap_last_message(vm.map, message, sizeof(message));
+	assert_non_null(strstr(message, "engine"));
+	/* It is over with the call. */
+	assert_int_equal(poke(1), -ELOOP);
+	assert_int_equal(atomic_load(&self.calls), 2);
+	self.target = 0;
+	ok(poke(1));
+	engine_new(&there, 2, 3 * PAGE, 0);
+	engine_new(&back, 3, 2 * PAGE, 0);
+	assert_int_equal(poke(2), -ELOOP);
+	assert_int_equal(atomic_load(&there.calls), 1);
+	assert_int_equal(atomic_load(&back.calls), 1);
+	back.target = 0;
+	ok(poke(2));
+	/* One that says that it can bear it, up to the bound. */
+	engine_new(&free_one, 4, 4 * PAGE, GPAMAP_REENTRANT);
+	assert_int_equal(poke(4), -ELOOP);
+	assert_int_equal(atomic_load(&free_one.calls), 16);
+}
+
+static void chain_of_devices(void **state)
+{
+	static struct engine chain[17];
+
+	(void)state;
+	for (unsigned i = 0; i < 17; i++)
+		engine_new(&chain[i], i, i < 15 ? (i + 1) * PAGE : 0, 0);
+	ok(poke(0));
+	assert_int_equal(atomic_load(&chain[15].calls), 1);
+	chain[15].target = 16 * PAGE;
+	assert_int_equal(poke(0), -ELOOP);
+	assert_int_equal(atomic_load(&chain[15].calls), 2);
+	assert_int_equal(atomic_load(&chain[16].calls), 0);
+	ok(poke(1));
+	assert_int_equal(atomic_load(&chain[16].calls), 1);
+}
+
+static void *poke_thread(void *arg)
+{
+	return (void *)(intptr_t)poke((uintptr_t)arg);
+}
+
+/* Two vCPUs in one device at the same time, each of which goes on to memory. */
+static void two_threads_in_one_device(void **state)
+{
+	static struct engine e;
+	struct gpamap_txn *txn;
+	atomic_uint met = 0;
+	pthread_t thread[2];
+	void *r;
+
+	(void)state;
+	engine_new(&e, 1, 2 * PAGE, 0);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 2 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	vm_commit(&vm, txn);
+	e.wait_for = &met;
+	for (int i = 0; i < 2; i++)
+		ok(pthread_create(&thread[i], NULL, poke_thread, (void *)(uintptr_t)1));
+	for (int i = 0; i < 2; i++) {
+		ok(pthread_join(thread[i], &r));
+		assert_null(r);
+	}
+	assert_int_equal(atomic_load(&e.most), 2);
+	memcpy(mem_b, &(uint64_t){mem_tag(B, 0)}, 8);
+}
+
+static void reentrant_needs_callbacks(void **state)
+{
+	struct gpamap_region_desc desc = {
+		.kind = GPAMAP_RAM, .flags = GPAMAP_REENTRANT, .size = PAGE, .hva = mem_a};
+	struct gpamap_region *r;
+
+	(void)state;
+	assert_int_equal(gpamap_region_new(vm.map, &desc, &r), -EINVAL);
+	desc.kind = GPAMAP_ROM_DEVICE;
+	ok(gpamap_region_new(vm.map, &desc, &r));
+	gpamap_region_put(r);
+}
+
 static int broken_pipe(struct device *dev)
 {
 	(void)dev;
@@ -272,8 +420,15 @@ static void rom_device(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		vm_test(access_in_pieces),  vm_test(vcpu_mmio),	 vm_test(device_that_commits),
-		vm_test(device_that_fails), vm_test(rom_device),
+		vm_test(access_in_pieces),
+		vm_test(vcpu_mmio),
+		vm_test(device_that_commits),
+		vm_test(device_that_reaches_itself),
+		vm_test(chain_of_devices),
+		vm_test(two_threads_in_one_device),
+		vm_test(reentrant_needs_callbacks),
+		vm_test(device_that_fails),
+		vm_test(rom_device),
 	};
 
 	mems_new(64);

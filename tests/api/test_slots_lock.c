@@ -37,11 +37,11 @@ static void *wait_for_lock(void *opaque)
 /* How many wait? */
 static int queued(void)
 {
-	struct gm_slots_lock *l = &vm.map->slots_lock;
+	struct gm_turn *l = &vm.map->slots_lock;
 	int n = 0;
 
 	pthread_mutex_lock(&l->mutex);
-	for (struct gm_slots_waiter *w = l->first; w; w = w->next)
+	for (struct gm_turn_waiter *w = l->first; w; w = w->next)
 		n++;
 	pthread_mutex_unlock(&l->mutex);
 	return n;

@@ -3,25 +3,6 @@
  * moves to nowhere, writes to a ROM device below something read-only, and maps that show too much. */
 #include "common.h"
 
-enum { A = 1, B };
-
-static struct vm vm;
-static uint8_t *mem_a, *mem_b;
-
-static int setup(void **state)
-{
-	(void)state;
-	vm_open(&vm, NULL, NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	vm_close(&vm);
-	return 0;
-}
-
 #define CHANGE(call)                                    \
 	do {                                            \
 		struct gpamap_txn *txn = vm_begin(&vm); \
@@ -217,14 +198,14 @@ static void too_many_places_are_refused(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(what_a_region_is_reaches_its_mappings), TEST(whether_it_is_there_does_not),
-		TEST(a_move_to_nowhere_changes_nothing),     TEST(writes_through_a_readonly_alias),
-		TEST(too_many_places_are_refused),
+		vm_test(what_a_region_is_reaches_its_mappings),
+		vm_test(whether_it_is_there_does_not),
+		vm_test(a_move_to_nowhere_changes_nothing),
+		vm_test(writes_through_a_readonly_alias),
+		vm_test(too_many_places_are_refused),
 	};
 
-	mem_a = mem_new(A, 8);
-	mem_b = mem_new(B, 8);
+	mems_new(8);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,7 @@ static void refuses_kinds_and_flags(void **state)
 
 	REFUSE(e, -EINVAL, "kind 0", .size = PAGE);
 	REFUSE(e, -EINVAL, "kind 6", .kind = GPAMAP_MMIO + 1, .size = PAGE);
-	REFUSE(e, -EINVAL, "unknown flags 0x8", .kind = GPAMAP_MMIO, .size = 1, .flags = 8);
+	REFUSE(e, -EINVAL, "unknown flags 0x10", .kind = GPAMAP_MMIO, .size = 1, .flags = 16);
 	REFUSE(e, -EINVAL, "read-only", .kind = GPAMAP_RAM, .size = PAGE, .hva = hva,
 	       .flags = GPAMAP_READONLY | GPAMAP_GUEST_MEMFD);
 }

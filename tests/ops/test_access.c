@@ -64,7 +64,7 @@ static void refusals(void **state)
 	assert_int_equal(rd(&e, BASE + 2 * PAGE, buf, 1), -EACCES);
 	assert_int_equal(wr(&e, BASE + 3 * PAGE, buf, 1), -ENXIO);
 	assert_int_equal(rd(&e, BASE - 1, buf, 8), -ENXIO);
-	assert_int_equal(gm_access(&e.views, PAGE, 1, BASE, buf, 1, false, &dead), -ENXIO);
+	assert_int_equal(gm_access(&e.guest, 1, BASE, buf, 1, false, NULL, &dead), -ENXIO);
 	assert_int_equal(rd(&e, UINT64_MAX, buf, 2), -EOVERFLOW);
 	assert_int_equal(rd(&e, 2, buf, SIZE_MAX), -EOVERFLOW);
 	assert_int_equal(rd(&e, UINT64_MAX, buf, 1), -ENXIO);

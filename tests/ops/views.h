@@ -26,6 +26,8 @@ struct env {
 	struct gm_map map;
 	struct gm_tree view;
 	struct gm_publish views;
+	struct gm_gate accessors;
+	struct gm_memory guest;
 	unsigned char *mapped;
 	unsigned char *memory; /* of it: NR_PAGES, aligned */
 };
@@ -69,6 +71,8 @@ static inline void setup(struct env *e)
 	counting_init(&e->c);
 	assert_int_equal(gm_map_init(&e->map, &e->c.alloc, 1, PAGE), 0);
 	gm_tree_init(&e->view, &gm_seg_type, &e->c.alloc);
+	assert_int_equal(gm_gate_init(&e->accessors, 0, true), 0);
+	e->guest = (struct gm_memory){&e->accessors, &e->views, PAGE};
 	e->mapped = mmap(NULL, (NR_PAGES + 1) * PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(e->mapped, MAP_FAILED);
@@ -85,6 +89,7 @@ static inline void teardown(struct env *e)
 	gm_tree_destroy(&e->view);
 	gm_map_destroy(&e->map);
 	reap(e);
+	gm_gate_destroy(&e->accessors);
 	munmap(e->mapped, (NR_PAGES + 1) * PAGE);
 	assert_int_equal(e->c.live, 0);
 }
@@ -124,7 +129,7 @@ static inline void show(struct env *e, uint64_t gpa, uint64_t size, struct gpama
 static inline int rd(struct env *e, uint64_t gpa, void *buf, size_t len)
 {
 	bool dead = false;
-	int err = gm_access(&e->views, PAGE, 0, gpa, buf, len, false, &dead);
+	int err = gm_access(&e->guest, 0, gpa, buf, len, false, NULL, &dead);
 
 	assert_false(dead);
 	return err;
@@ -133,7 +138,7 @@ static inline int rd(struct env *e, uint64_t gpa, void *buf, size_t len)
 static inline int wr(struct env *e, uint64_t gpa, const void *buf, size_t len)
 {
 	bool dead = false;
-	int err = gm_access(&e->views, PAGE, 0, gpa, (void *)buf, len, true, &dead);
+	int err = gm_access(&e->guest, 0, gpa, (void *)buf, len, true, NULL, &dead);
 
 	assert_false(dead);
 	return err;

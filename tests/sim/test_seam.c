@@ -98,7 +98,7 @@ static int make_other(void *vm, const struct gm_alloc *alloc, struct gm_msg *msg
 	*b = (struct gm_backend){
 		.ops = &ops,
 		.alloc = alloc,
-		.caps = {.page_size = 4096, .nr_slots = 16, .nr_spaces = 1},
+		.caps = {.limits = {.page_size = 4096, .nr_slots = 16, .nr_spaces = 1}},
 	};
 	*ret = b;
 	return 0;
