@@ -15,6 +15,7 @@
 static struct vm vm;
 static struct vcpu *vcpu;
 static atomic_ulong handled; /* signals of the application's own */
+static atomic_ulong told;    /* of them, known to the run loop */
 static _Thread_local struct vcpu *running_here;
 
 static int setup(void **state)
@@ -22,6 +23,7 @@ static int setup(void **state)
 	(void)state;
 	vm_open(&vm, 0);
 	atomic_store(&handled, 0);
+	atomic_store(&told, 0);
 	return 0;
 }
 
@@ -153,6 +155,38 @@ static void flag_set_by_another_thread_in_own_loop(void **state)
 	requests(run_own_loop, USER, set_flag_only);
 }
 
+/* A handler that leaves immediate_exit alone: the loop looks at what it has counted, after each -EINTR. */
+static int run_and_look(struct vcpu *v)
+{
+	int err = gpamap_vcpu_run(v->gate);
+
+	if (err != -EINTR)
+		return err;
+	if (v->run->exit_reason != KVM_EXIT_INTR)
+		return -EPROTO;
+	atomic_store(&told, atomic_load(&handled));
+	return err;
+}
+
+/* None is taken for a kick that comes at the same time, nor lost while the thread waits at the gate. */
+static void signals_without_a_request(void **state)
+{
+	(void)state;
+	start(run_and_look, NULL, USER);
+	stream_start(&vm, FLIPPED);
+	step("signals whose handler only counts, under a stream of commits");
+	for (unsigned long i = 1; i <= REQUESTS; i++) {
+		send_signal(vcpu);
+		wait_until(atomic_load(&told) >= i || atomic_load(&vcpu->err) ||
+			   atomic_load(&vcpu->bad_exit));
+		assert_int_equal(atomic_load(&told), i);
+	}
+	stream_await(&vm, 20);
+	stream_stop(&vm);
+	vcpu_await(vcpu, 3);
+	vcpu_stop(vcpu);
+}
+
 /* Set before the run, by the thread itself. Between two such runs the guest rings once. */
 static void flag_set_before_run(void **state)
 {
@@ -268,6 +302,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(flag_set_by_another_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(flag_set_by_another_thread_in_own_loop, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(signals_without_a_request, setup, teardown),
 		cmocka_unit_test_setup_teardown(flag_set_before_run, setup, teardown),
 		cmocka_unit_test_setup_teardown(blocked_at_attach, setup, teardown),
 		cmocka_unit_test_setup_teardown(blocked_at_first_run, setup, teardown),

@@ -187,7 +187,9 @@ static void signal_at_the_gate_is_told(void **state)
 	thread = run_at_shut_gate();
 	sleep_ms(5);
 	pthread_kill(thread, APP_SIGNAL);
+#ifndef __SANITIZE_THREAD__ /* which puts handlers off until it sees a call that may sleep */
 	assert_soon(handled == 1);
+#endif
 	gm_gate_open(&f.gate);
 	pthread_join(thread, NULL);
 	assert_int_equal(f.result, -EINTR);
