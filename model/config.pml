@@ -112,7 +112,7 @@
 #define expired_leaves_tokens 47
 #define not_kicked_after_wait 48
 #define waiting_read_before_open 49
-#define late_kick_taken_back_after_busy 50
+#define late_kick_taken_back_after_look 50
 
 #define PASSES (VCPUS + MIXED)
 #define THREADS (PASSES + HOLDERS + INHIBITORS)

@@ -120,7 +120,7 @@ inline pass_enter(nest, also_holds)
 	:: else -> atomic { bound[me] = 1; LOCKED }	/* GB1 */
 	fi;
 #endif
-#if MUTANT != late_kick_taken_back_after_busy
+#if MUTANT != late_kick_taken_back_after_look
 	if
 	:: nest == 0 -> take_back()		/* a kick that came too late */
 	:: else
@@ -131,13 +131,13 @@ inline pass_enter(nest, also_holds)
 	SET_BUSY(nest + 1);
 #else
 	SET_BUSY(nest + 1);			/* GO1 */
-#if MUTANT == late_kick_taken_back_after_busy
+	LOOK_AT_SHUT;				/* GO3 */
+#if MUTANT == late_kick_taken_back_after_look
 	if
 	:: nest == 0 -> take_back()
 	:: else
 	fi;
 #endif
-	LOOK_AT_SHUT;				/* GO3 */
 #endif
 #if MUTANT == bound_after_look
 	bound[me] = 1;
@@ -252,7 +252,8 @@ inline kvm_run(interrupted)
 	:: immediate_exit[me] != 0 ->		/* GR1 */
 		atomic { interrupted = 1; pending[me] = 0 }
 	:: else ->
-		CLAIM(G7_told_after_a_wait, !has_waited[me] || MUTANT == kick_taken_back_before_run);
+		CLAIM(G7_told_after_a_wait, !has_waited[me] || MUTANT == kick_taken_back_before_run ||
+		      MUTANT == kick_taken_back_by_inner_leave);
 		if
 		:: skip /* soon */
 		:: atomic { skip -> in_guest = in_guest | ME_BIT };

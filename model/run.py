@@ -169,7 +169,7 @@ MUTANTS = [
     Check("immediate_exit_cleared_blindly", "rest", ONE + " APPLICATION=1", LOST),
     Check("request_lost", "rest", ONE + " APPLICATION=1", UNANSWERED),
     Check("not_kicked_after_wait", "rest", FENCES, TOLD),
-    Check("late_kick_taken_back_after_busy", "rest", FENCES, WAITS),
+    Check("late_kick_taken_back_after_look", "rest", FENCES, WAITS),
     Check("no_kick_of_oneself", "rest", "MIXED=1 INHIBITORS=1 FENCES=1", WAITS),
     Check("eagain_forgotten", "rest", FENCES + " EAGAIN=1", WAITS),
     # Other threads.
