@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* hello - split a VM's memory under the running guest, which must not notice.
  * cc hello.c $(pkg-config --cflags --libs gpamap) -pthread */
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <gpamap.h>
@@ -14,10 +15,17 @@ static void must(int r, const char *what)
 		errx(1, "%s: %s", what, strerror(-r));
 }
 
-/* The run loop: no exit is expected here, but for the signal at the end. */
+static bool stopping;
+
+/* The run loop. As with KVM_RUN, -EINTR says that there may have been a signal; no other exit is expected here. */
 static void *run(void *vcpu)
 {
-	return (void *)(intptr_t)gpamap_vcpu_run(vcpu);
+	int r;
+
+	do {
+		r = gpamap_vcpu_run(vcpu);
+	} while (r == -EINTR && !__atomic_load_n(&stopping, __ATOMIC_SEQ_CST));
+	return (void *)(intptr_t)r;
 }
 
 /* Another protection for what the guest reads. KVM can do it only by deleting the slot under the
@@ -61,6 +69,7 @@ int main(void)
 	protect(map, GPAMAP_RW, guest.counter);
 
 	/* Stop the guest, as with plain KVM, and take all apart. */
+	__atomic_store_n(&stopping, true, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&guest.run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);

@@ -17,7 +17,8 @@
  *  - Destructors (put, detach, free, abort) accept NULL and can't fail.
  *  - After a fork() the child must not use a map of its parent's: KVM refuses another process's ioctls, and
  *    gpamap_begin() gives -EPERM. It may make its own if no thread was in a function of the library when it was
- *    forked, other than gpamap_vcpu_run(). The parent's guests and commits go on.
+ *    forked, other than gpamap_vcpu_run(). The parent's guests and commits go on. The child must have been made by
+ *    fork(): what is made by vfork(), _Fork() or clone(2) itself must not call the library.
  *  - Addresses, offsets and sizes are in bytes. A size of GPAMAP_SIZE_MAX stands for 2^64.
  *  - Memory, its address and its place must be multiples of the host's page size. Only MMIO regions
  *    may have any size and stand at any offset.
@@ -388,7 +389,9 @@ struct gpamap_commit_report {
  *
  * Blocks on, until the deadline: whoever reads dirty bits, adds a listener or is in an ioctl that is
  * serialised with commits; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that
- * quiesce; and accessors, each until it has copied 64 KiB at most. If a late operation fails after the gate has opened, it must be shut again to undo, and for that
+ * quiesce; and accessors, each until it has copied 64 KiB at most. Before it shuts the gate it lets those in who still
+ * wait to be let in since the commit before, for 1 ms at most. If a late operation fails after the gate has opened, it
+ * must be shut again to undo, and for that
  * the deadline begins anew. Also blocks on KVM's slot lock and its SRCU, and on a short RCU grace period. A slot
  * operation outside the gate waits in KVM, without a deadline, for a vCPU that is stuck in a fault: see
  * GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler. Runs callbacks of listeners, and
@@ -467,6 +470,14 @@ void gpamap_plan_free(struct gpamap_plan *plan);
  * works (P8).
  */
 
+/*
+ * What -EINTR means, here and in a loop of the caller's own: KVM_RUN has ended, and there may have been a signal. It
+ * comes for each signal of the caller's that ends KVM_RUN, for immediate_exit, and for the library's kicks as well,
+ * which can't be told from a signal whose handler only sets a flag. So a run loop looks at what its handlers say, and
+ * if there's nothing to do it just runs again. A kick may also interrupt other system calls of a thread that has just
+ * come out of the gate.
+ */
+
 /* Install an empty handler for @signo, without SA_RESTART. -EBUSY: it has a handler already, which
  * serves as well if it is installed by sigaction() without SA_RESTART (signal() sets that). -EINVAL: no
  * such signal. */
@@ -487,25 +498,36 @@ int gpamap_vcpu_attach(struct gpamap *map, int vcpu_fd, struct kvm_run *run, uns
 void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
 
 /*
- * KVM_RUN until an exit for the caller. Waits while the gate is shut. Kicks of the library's own are
- * handled inside. 0: an exit, see its kvm_run. -EINTR: a signal, or the caller set immediate_exit to 1 (and
- * clears it himself; the library uses another value for its own). As with KVM_RUN itself, a signal alone
- * may come just before the guest runs and be missed: let its handler set immediate_exit. -ENOTRECOVERABLE:
- * the map is broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread. -EDEADLK: this
- * thread has shut the gate, and is in a listener's callback. Else KVM_RUN's.
+ * KVM_RUN, once. Waits while the gate is shut. 0: an exit, see its kvm_run. -EINTR: a signal, a kick of the
+ * library's, or the caller set immediate_exit to 1 (and clears it himself; the library uses another value for its
+ * own); run again. kvm_run says KVM_EXIT_INTR then, and never the exit before. A signal that comes while this
+ * waits at the gate is told by -EINTR, too, when the gate opens: who had to wait gets -EINTR in any case. As with
+ * KVM_RUN itself, a signal alone may come just before KVM_RUN begins and be missed: let its handler set immediate_exit.
+ *
+ * -EDEADLK: this thread has shut the gate, and is in a listener's callback; or it is inside the gate, by
+ * gpamap_enter() or gpamap_vcpu_enter(), so that nothing that happens in here could let a commit go on. Leave first. (If
+ * it is inside by gpamap_vcpu_enter() of another vCPU, it is told so only when a commit waits for it.)
+ * -ENOTRECOVERABLE: the map is broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread.
+ * Else KVM_RUN's. Where KVM_RUN was not called, kvm_run is as it was.
  */
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
 
-/* For a run loop of the caller's own, and for vCPU ioctls on the vCPU's thread: pass in, ioctl, pass
- * out. gpamap_vcpu_ioctl() does it for one ioctl, if it need be. Holds nest. KVM_RUN may then fail with
- * EINTR for a kick: leave, and enter again; who clears immediate_exit does that after leaving. enter waits
- * while the gate is shut, and fails as gpamap_vcpu_run() does. */
+/*
+ * For a run loop of the caller's own, and for vCPU ioctls on the vCPU's thread: pass in, ioctl, pass out.
+ * gpamap_vcpu_ioctl() does it for one ioctl, if it need be. Holds nest. enter waits while the gate is shut, and
+ * fails as gpamap_vcpu_run() does, but for holds of this thread's own.
+ *
+ * When KVM_RUN fails with EINTR, for a kick or whatever else: leave, look at what signals have brought, and enter
+ * again; who clears immediate_exit does that after leaving. Don't look at exit_reason then, or set it to
+ * KVM_EXIT_INTR: KVM may have left it as it was at the exit before. Where enter had to wait, the KVM_RUN that
+ * follows fails so once, for signals that came meanwhile.
+ */
 int gpamap_vcpu_enter(struct gpamap_vcpu *vcpu);
 void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu);
 
 /* The same for VM and device ioctls, and for vCPU ioctls from other threads. gpamap_vm_ioctl() and its like do
- * it for one ioctl, and know which need it. Holds nest, also within those of a vCPU. -ENOTRECOVERABLE,
- * -EDEADLK: as gpamap_vcpu_run(). */
+ * it for one ioctl, and know which need it. Holds nest, also within those of a vCPU. -ENOTRECOVERABLE:
+ * the map is broken. -EDEADLK: this thread has shut the gate, and is in a listener's callback. */
 int gpamap_enter(struct gpamap *map);
 void gpamap_leave(struct gpamap *map);
 

@@ -93,10 +93,7 @@
 #define freed_read_after_look 24
 #define added_without_lock 25
 #define look_without_lock 26
-#define no_wake_of_next_inhibitor 27
 #define expired_leaves_shut 28
-#define expired_keeps_turn 29
-#define expired_stays_queued 30
 #define commit_from_inside 31
 #define bound_after_look 32
 #define busy_believed 33
@@ -108,12 +105,14 @@
 #define credible_asked_after_busy 39
 #define no_wake_of_crowd 40
 #define request_lost 41
-#define request_taken_for_kick 42
 #define busy_not_read_again 43
 #define tokens_not_looked_at 44
 #define token_not_taken_back 45
 #define expired_keeps_count 46
 #define expired_leaves_tokens 47
+#define not_kicked_after_wait 48
+#define waiting_read_before_open 49
+#define late_kick_taken_back_after_look 50
 
 #define PASSES (VCPUS + MIXED)
 #define THREADS (PASSES + HOLDERS + INHIBITORS)

@@ -6,7 +6,7 @@
  *
  * One Promela statement is one access to shared memory. What stands in atomic{} with it touches locals and
  * ghosts only, or is one locked instruction with it. Labels stand in comments beside the statements that they
- * name: O1, S2, ...
+ * name: GO1, GS2, ...
  */
 #include "config.pml"
 #include "memory.pml"
@@ -31,8 +31,8 @@ proctype vcpu(byte me)
 	INHIBITOR_LOCALS
 	byte commits;
 #endif
-	byte runs, value;
-	bool interrupted, was_kicked;
+	byte runs;
+	bool interrupted;
 
 	do
 	:: RUNS == 0 || runs < RUNS ->
@@ -43,21 +43,17 @@ proctype vcpu(byte me)
 		do
 		:: pass_enter(0, false);
 		   kvm_run(interrupted);
-		   value = immediate_exit[me];
 #if MUTANT != commit_from_inside
-		   pass_leave(0, was_kicked);
+		   pass_leave(0);
 #endif
-		   /* only_a_kick() */
+		   /* The application's loop: -EINTR, and it has not asked for it itself. */
 		   if
-		   :: !interrupted || !(was_kicked || value == 2 || MUTANT == request_taken_for_kick) -> break
-		   :: else ->
-			if
-			:: immediate_exit[me] == 1 && MUTANT != request_taken_for_kick -> break
-			:: else
-			fi
+		   :: !interrupted -> break
+		   :: interrupted && immediate_exit[me] == 1 -> break
+		   :: else -> interrupted = 0
 		   fi
 		od;
-		atomic { value = 0; was_kicked = 0; interrupted = 0 };
+		interrupted = 0;
 #if APPLICATION
 		if
 		:: me == 0 && requested -> atomic { requested = 0; immediate_exit[me] = 0 }
@@ -71,7 +67,7 @@ proctype vcpu(byte me)
 		fi;
 #endif
 #if MUTANT == commit_from_inside
-		pass_leave(0, was_kicked)
+		pass_leave(0)
 #endif
 	:: else -> break
 	od;
@@ -101,8 +97,7 @@ proctype mixed(byte me)
 		gate_enter((depth > 0))
 	:: depth > 0 ->
 		depth--;
-		pass_leave(depth, ignored);
-		ignored = 0
+		pass_leave(depth)
 	:: mine != NOBODY ->
 		gate_leave()
 	:: depth == 0 && mine == NOBODY -> break
@@ -115,7 +110,7 @@ proctype mixed(byte me)
 proctype holder(byte me)
 {
 	OWN_LOCALS
-	byte holds, mine = NOBODY;		/* H1 */
+	byte holds, mine = NOBODY;		/* GH1 */
 
 	do
 	:: HOLDS == 0 || holds < HOLDS ->
@@ -194,8 +189,7 @@ end:
 	atomic {
 		timeout ->
 		CLAIM(P6_expired_leaves_no_trace, committing > 0 ||
-		      (shut == 0 && inhibitor == 0 && inhibitors_waiting == 0 && !lock && !held &&
-		       tokens == 0));
+		      (shut == 0 && !slots_locked && !lock && !held && tokens == 0));
 		CLAIM(P6_nobody_waits_for_ever, (ended | in_guest) == ALL_THREADS);
 		CLAIM(P6_expired_leaves_no_trace, waiting == 0 && crowd == 0);
 		do

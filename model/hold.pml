@@ -7,8 +7,8 @@ inline try_claim()
 	at = 0;
 	do
 	:: at < RECORDS ->
-		atomic {			/* C1 */
-			if			/* H2 */
+		atomic {			/* GC1 */
+			if			/* GH2 */
 			:: record[(me + at) % RECORDS] == 0 ->
 				record[(me + at) % RECORDS] = me + 1;
 				mine = (me + at) % RECORDS;
@@ -29,14 +29,14 @@ inline claim()
 	if
 	:: mine != NOBODY
 	:: else ->
-		/* H3 */
+		/* GH3 */
 #if MUTANT != crowd_joined_after_look
-		atomic { crowd++; LOCKED };	/* C2 */
+		atomic { crowd++; LOCKED };	/* GC2 */
 #endif
 		do
 		::
 #if MUTANT != freed_read_after_look
-		   freed_moved = freed_moved & ~ME_BIT;	/* C3 */
+		   freed_moved = freed_moved & ~ME_BIT;	/* GC3 */
 #endif
 		   try_claim();
 		   if
@@ -49,7 +49,7 @@ inline claim()
 #if MUTANT == crowd_joined_after_look
 		   atomic { crowd++; LOCKED };
 #endif
-		   SLEEP(asleep_freed, !(freed_moved & ME_BIT));	/* C4 */
+		   SLEEP(asleep_freed, !(freed_moved & ME_BIT));	/* GC4 */
 		   !(asleep_freed & ME_BIT);
 #if MUTANT == crowd_joined_after_look
 		   atomic { crowd--; LOCKED }
@@ -65,9 +65,9 @@ inline claim()
 /* release() */
 inline release()
 {
-	atomic { record[mine] = 0; mine = NOBODY; LOCKED };	/* C5 */
+	atomic { record[mine] = 0; mine = NOBODY; LOCKED };	/* GC5 */
 	if
-	:: crowd > 0 ->				/* C6 */
+	:: crowd > 0 ->				/* GC6 */
 		atomic { freed_moved = ALL_THREADS; LOCKED }
 #if MUTANT != no_wake_of_crowd
 		;
@@ -85,7 +85,7 @@ inline gate_enter(also_passes)
 #if MUTANT == records_taken_while_shut
 	atomic { INTO_THE_GATE };
 #else
-	LOOK_AT_SHUT;				/* C7 */
+	LOOK_AT_SHUT;				/* GC7 */
 #endif
 	if
 	:: !seen
@@ -103,10 +103,10 @@ inline gate_enter(also_passes)
 		WAITING_BEGIN;
 		do
 		:: release();
-		   wake_inhibitor();		/* C8 */
+		   wake_inhibitor();		/* GC8 */
 		   gate_sleep();
 		   claim();
-		   atomic {			/* C7 */
+		   atomic {			/* GC7 */
 			if
 			:: shut != 0 -> tmp = 0
 			:: else -> tmp = 1; INTO_THE_GATE
@@ -131,7 +131,7 @@ inline gate_leave()
 #if MUTANT != no_wake_on_leave
 	;
 	if
-	:: shut != 0 -> wake_inhibitor()	/* C8 */
+	:: shut != 0 -> wake_inhibitor()	/* GC8 */
 	:: else
 	fi
 #endif

@@ -11,6 +11,7 @@ hidden byte P6_expired_leaves_no_trace;
 hidden byte G5_no_mark_forgotten;
 hidden byte G5_request_of_application_kept;
 hidden byte G5_request_of_application_answered;
+hidden byte G7_told_after_a_wait;
 
 #define CLAIM(property, condition) \
 	if \
@@ -41,15 +42,14 @@ byte crowd;
 byte freed_moved;	   /* whose read of `freed` is old: a bit each */
 bool left_moved;	   /* `left` has moved since the inhibitor read it */
 byte waiting;		   /* a futex */
-byte inhibitor;		   /* a futex: me + 1, or 0 */
-byte inhibitors_waiting;
 bool lock;
+bool slots_locked;	   /* the map's slots_lock (G8) */
 #if FAIR
 byte lock_wanted;
 #endif
 
 /* Who sleeps on which futex. */
-byte asleep_shut, asleep_freed, asleep_inhibitor;
+byte asleep_shut, asleep_freed;
 bool asleep_left, asleep_waiting; /* the inhibitor only */
 
 /* Store buffers. Only busy is ever stored without a full fence. */
@@ -67,6 +67,7 @@ byte in_guest;	   /* vCPUs in the guest until they are kicked: a bit each */
 byte committing;   /* threads between the begin of gm_gate_shut() and the end of gm_gate_open() */
 bool placed;	   /* what a vCPU may be stuck for is there */
 bool requested;	   /* the application's request stands */
+bool has_waited[PASS_ARRAY]; /* at the gate, before it came in */
 #if EAGAIN
 bool may_fail = true;
 #endif
@@ -136,7 +137,7 @@ end:
 #endif
 
 #if BUFFERED
-#define STORE_BUSY(depth) /* O2, L2: nothing that would empty the buffer */ \
+#define STORE_BUSY(depth) /* GO2, GL2: nothing that would empty the buffer */ \
 	atomic { buffered[me] < BUFFER -> buffer[me * BUFFER + buffered[me]] = depth; buffered[me]++ }
 #else
 #define STORE_BUSY(depth) busy[me] = depth
@@ -147,7 +148,7 @@ end:
 #define SET_BUSY_FENCED(depth) \
 	if \
 	:: fenced[me] \
-	:: else -> atomic { LOCKED; fenced[me] = 1 } /* F1 */ \
+	:: else -> atomic { LOCKED; fenced[me] = 1 } /* GF1 */ \
 	fi; \
 	atomic { LOCKED; busy[me] = depth }
 #define SET_BUSY(depth) \

@@ -6,17 +6,17 @@
 /* gm_wake_inhibitor() */
 inline wake_inhibitor()
 {
-	atomic { left_moved = 1; LOCKED };	/* L4 */
+	atomic { left_moved = 1; LOCKED };	/* GL4 */
 	asleep_left = 0
 }
 
 /* gm_pass_give_token() */
 inline give_token(wakes)
 {
-	atomic { tmp = awaited[me]; awaited[me] = 0; LOCKED };	/* L4 */
+	atomic { tmp = awaited[me]; awaited[me] = 0; LOCKED };	/* GL4 */
 	if
 	:: tmp ->
-		atomic { tokens--; tmp = (tokens == 0 && (wakes)); LOCKED };	/* L4 */
+		atomic { tokens--; tmp = (tokens == 0 && (wakes)); LOCKED };	/* GL4 */
 		if
 		:: tmp -> tmp = 0; wake_inhibitor()
 		:: else
@@ -29,20 +29,20 @@ inline give_token(wakes)
 inline gate_sleep()
 {
 	if
-	:: shut != 0 ->				/* A2 */
+	:: shut != 0 ->				/* GA2 */
 		SLEEP(asleep_shut, shut != 0);
 		!(asleep_shut & ME_BIT)
 	:: else
 	fi
 }
 
-/* gm_mark_kicked(), by anybody: K1, K2. */
+/* gm_mark_kicked(), by anybody: GK1, GK2. */
 inline mark_kicked(p)
 {
 #if MUTANT == k1_k2_swapped
 	atomic { kicked[p] = 1; LOCKED };
 #endif
-	atomic {				/* K1 */
+	atomic {				/* GK1 */
 		if
 		:: immediate_exit[p] == 0 || MUTANT == immediate_exit_overwritten ||
 		   MUTANT == request_lost ->
@@ -54,13 +54,13 @@ inline mark_kicked(p)
 	}
 #if MUTANT != k1_k2_swapped
 	;
-	atomic { kicked[p] = 1; LOCKED }	/* K2 */
+	atomic { kicked[p] = 1; LOCKED }	/* GK2 */
 #endif
 }
 
 inline clear_immediate_exit()
 {
-	atomic {				/* T2 */
+	atomic {				/* GT2 */
 		if
 		:: immediate_exit[me] == 2 || MUTANT == immediate_exit_cleared_blindly ->
 			immediate_exit[me] = 0;
@@ -72,26 +72,26 @@ inline clear_immediate_exit()
 }
 
 /* take_back() */
-inline take_back(was_kicked)
+inline take_back()
 {
 	if
 	:: kicked[me] ->
 #if MUTANT == t1_t2_swapped
 		clear_immediate_exit();
-		atomic { kicked[me] = 0; was_kicked = 1; LOCKED }
+		atomic { kicked[me] = 0; LOCKED }
 #else
-		atomic { kicked[me] = 0; was_kicked = 1; LOCKED };	/* T1 */
+		atomic { kicked[me] = 0; LOCKED };	/* GT1 */
 		clear_immediate_exit()
 #endif
-	:: else -> was_kicked = 0
+	:: else
 	fi
 }
 
-#define WAITING_BEGIN atomic { waiting++; LOCKED }	/* Q1 */
+#define WAITING_BEGIN atomic { waiting++; LOCKED }	/* GQ1 */
 
 inline waiting_end()
 {
-	atomic {				/* Q2 */
+	atomic {				/* GQ2 */
 		waiting--;
 		LOCKED;
 		tmp = (waiting == 0)
@@ -117,15 +117,27 @@ inline pass_enter(nest, also_holds)
 #if BINDS && MUTANT != bound_after_look
 	if
 	:: bound[me]
-	:: else -> atomic { bound[me] = 1; LOCKED }	/* B1 */
+	:: else -> atomic { bound[me] = 1; LOCKED }	/* GB1 */
+	fi;
+#endif
+#if MUTANT != late_kick_taken_back_after_look
+	if
+	:: nest == 0 -> take_back()		/* a kick that came too late */
+	:: else
 	fi;
 #endif
 #if MUTANT == shut_read_before_busy
 	LOOK_AT_SHUT;
 	SET_BUSY(nest + 1);
 #else
-	SET_BUSY(nest + 1);			/* O1 */
-	LOOK_AT_SHUT;				/* O3 */
+	SET_BUSY(nest + 1);			/* GO1 */
+	LOOK_AT_SHUT;				/* GO3 */
+#if MUTANT == late_kick_taken_back_after_look
+	if
+	:: nest == 0 -> take_back()
+	:: else
+	fi;
+#endif
 #endif
 #if MUTANT == bound_after_look
 	bound[me] = 1;
@@ -148,7 +160,7 @@ inline enter_shut(nest, also_holds)
 		UNLOCK;
 #endif
 #if MUTANT != no_kick_of_oneself
-		mark_kicked(me);		/* A3 */
+		mark_kicked(me);		/* GA3 */
 #endif
 		atomic { INTO_THE_GATE }
 	:: nest == 0 && !also_holds ->
@@ -161,15 +173,15 @@ inline enter_shut(nest, also_holds)
 		do
 		::
 #if MUTANT != asleep_while_busy
-		   SET_BUSY(0);			/* A1 */
+		   SET_BUSY(0);			/* GA1 */
 #endif
 #if MUTANT != no_wake_at_gate
 		   give_token(true);
 #endif
 		   gate_sleep();
-		   take_back(tmp);
+		   take_back();
 		   SET_BUSY(1);
-		   atomic {			/* O3 */
+		   atomic {			/* GO3 */
 			if
 			:: shut != 0 && MUTANT != no_recheck_after_sleep -> tmp = 0
 			:: else -> tmp = 1; INTO_THE_GATE
@@ -181,19 +193,22 @@ inline enter_shut(nest, also_holds)
 		   fi
 		od;
 		tmp = 0;
-		waiting_end()
+		waiting_end();
+#if MUTANT != not_kicked_after_wait
+		mark_kicked(me);		/* GA4 */
+#endif
+		has_waited[me] = 1
 	fi
 }
 
 /* gm_pass_leave(); nest: what busy will be. */
-inline pass_leave(nest, was_kicked)
+inline pass_leave(nest)
 {
-	was_kicked = 0;
 	if
-	:: nest == 0 || MUTANT == kick_taken_back_by_inner_leave -> take_back(was_kicked)
+	:: nest == 0 || MUTANT == kick_taken_back_by_inner_leave -> take_back()
 	:: else
 	fi;
-	inside--;
+	atomic { inside--; if :: nest == 0 -> has_waited[me] = 0 :: else fi };
 #if MUTANT == token_given_before_busy_cleared
 	if
 	:: shut != 0 && nest == 0 -> give_token(true)
@@ -208,12 +223,12 @@ inline pass_leave(nest, was_kicked)
 	:: else -> SET_BUSY(nest)
 	fi
 #else
-	SET_BUSY(nest)				/* L1 */
+	SET_BUSY(nest)				/* GL1 */
 #endif
 #if MUTANT != token_given_before_busy_cleared && MUTANT != shut_read_before_leave
 	;
 	if
-	:: shut != 0 && nest == 0 -> give_token((MUTANT != no_wake_on_leave))	/* L3 */
+	:: shut != 0 && nest == 0 -> give_token((MUTANT != no_wake_on_leave))	/* GL3 */
 	:: else
 	fi
 #endif
@@ -227,16 +242,18 @@ inline kvm_run(interrupted)
 {
 	interrupted = 0;
 #if MUTANT == kick_taken_back_before_run
-	take_back(tmp);
+	take_back();
 #endif
 	if
 	:: pending[me] -> pending[me] = 0
 	:: skip
 	fi;
 	if
-	:: immediate_exit[me] != 0 ->		/* R */
+	:: immediate_exit[me] != 0 ->		/* GR1 */
 		atomic { interrupted = 1; pending[me] = 0 }
 	:: else ->
+		CLAIM(G7_told_after_a_wait, !has_waited[me] || MUTANT == kick_taken_back_before_run ||
+		      MUTANT == kick_taken_back_by_inner_leave);
 		if
 		:: skip /* soon */
 		:: atomic { skip -> in_guest = in_guest | ME_BIT };

@@ -11,73 +11,20 @@
 #define MAY_EXPIRE skip
 #endif
 
-/* inhibitor_lock() */
-inline inhibitor_lock(ok)
-{
-	atomic {				/* I1 */
-		ok = 0;
-		if
-		:: inhibitor == 0 || MUTANT == two_inhibitors_at_once ->
-			inhibitor = me + 1;
-			ok = 1;
-			LOCKED
-		:: else -> other = inhibitor
-		fi
-	};
-	if
-	:: ok
-	:: else ->
-		atomic { inhibitors_waiting++; LOCKED };	/* I2 */
-		do
-		:: atomic {			/* I3 */
-			if
-			:: inhibitor == 0 -> inhibitor = me + 1; ok = 1; LOCKED; break
-			:: else -> other = inhibitor
-			fi
-		   };
-		   MAY_EXPIRE;
-		   if
-		   :: !in_time -> break
-		   :: else
-		   fi;
-		   SLEEP(asleep_inhibitor, inhibitor == other);	/* I4 */
-		   if
-		   :: !(asleep_inhibitor & ME_BIT)
-#if DEADLINES
-		   :: mortal ->
-			atomic {
-				asleep_inhibitor = asleep_inhibitor & ~ME_BIT;
-				in_time = 0;
-				placed = 1
-			}
+/* The map's slots_lock: commits come one after the other (G8). */
+#if MUTANT == two_inhibitors_at_once
+#define SLOTS_LOCK skip
+#define SLOTS_UNLOCK skip
+#else
+#define SLOTS_LOCK atomic { !slots_locked -> slots_locked = 1; LOCKED }
+#define SLOTS_UNLOCK atomic { slots_locked = 0; LOCKED }
 #endif
-		   fi
-		od;
-		if
-		:: ok || MUTANT != expired_stays_queued ->
-			atomic { inhibitors_waiting--; LOCKED }	/* I5 */
-		:: else
-		fi
-	fi;
-	other = 0
-}
-
-/* inhibitor_unlock() */
-inline inhibitor_unlock()
-{
-	atomic { inhibitor = 0; LOCKED };	/* I6 */
-	if
-	:: inhibitors_waiting > 0 && MUTANT != no_wake_of_next_inhibitor ->	/* I7 */
-		WAKE_ONE(asleep_inhibitor)
-	:: else
-	fi
-}
 
 /* let_in(): it may end at any time, unless PATIENT. */
 inline let_in()
 {
 	do
-	:: atomic {				/* Q3 */
+	:: atomic {				/* GQ3 */
 		other = waiting;
 		if
 		:: !other || MUTANT == no_letting_in -> other = 0; break
@@ -126,13 +73,13 @@ inline heavy_barrier()
 	at = 0;
 	seen = 0;
 	do
-	:: at < PASSES -> atomic { if :: BOUND_ELSEWHERE(at) -> seen = 1 :: else fi; at++ }	/* B2 */
+	:: at < PASSES -> atomic { if :: BOUND_ELSEWHERE(at) -> seen = 1 :: else fi; at++ }	/* GB2 */
 	:: else -> break
 	od;
 	at = 0;
 #if FAILS
 	if
-	:: seen -> seen = 0; atomic { skip -> membarrier = 0; LOCKED }	/* F3 */
+	:: seen -> seen = 0; atomic { skip -> membarrier = 0; LOCKED }	/* GF3 */
 	:: skip
 	fi;
 	if
@@ -141,7 +88,7 @@ inline heavy_barrier()
 #endif
 	do
 	:: at < PASSES ->
-		atomic {			/* S2 */
+		atomic {			/* GS2 */
 			if
 			:: seen && MUTANT != no_membarrier && MUTANT != membarrier_before_shut ->
 				DRAIN(at)
@@ -162,7 +109,7 @@ inline heavy_barrier()
 #endif
 }
 
-/* kick(): K1, K2, K3; pre: the thread was seen inside. */
+/* kick(): GK1, GK2, GK3; pre: the thread was seen inside. */
 inline kick(p)
 {
 	if
@@ -175,7 +122,7 @@ inline kick(p)
 #else
 		mark_kicked(p);
 		if
-		:: pending[p] = 1		/* K3 */
+		:: pending[p] = 1		/* GK3 */
 #if EAGAIN
 		:: atomic { may_fail -> may_fail = 0; owed[p] = (MUTANT != eagain_forgotten) }
 #endif
@@ -189,7 +136,7 @@ inline kick(p)
 /* take_token(), of the pass that is looked at. */
 inline take_token(counts)
 {
-	atomic { tmp = awaited[at]; awaited[at] = 0; LOCKED };	/* W2 */
+	atomic { tmp = awaited[at]; awaited[at] = 0; LOCKED };	/* GW2 */
 	if
 	:: tmp -> atomic { tmp = 0; tokens = tokens - (counts); LOCKED }
 	:: else
@@ -212,20 +159,20 @@ inline take_token(counts)
 inline await_pass()
 {
 	if
-	:: SURE && BUSY == 0 ->			/* S3, W2 */
+	:: SURE && BUSY == 0 ->			/* GS3, GW2 */
 		if
 		:: TAKES_BACK -> take_token(1)
 		:: else
 		fi;
 		other = 0
 	:: else ->
-		atomic { tmp = awaited[at]; awaited[at] = 1; LOCKED };	/* W2 */
+		atomic { tmp = awaited[at]; awaited[at] = 1; LOCKED };	/* GW2 */
 		if
 		:: !tmp -> atomic { tokens++; LOCKED }
 		:: else -> tmp = 0
 		fi;
 		if
-		:: SURE && busy[at] == 0 && MUTANT != busy_not_read_again ->	/* W2 */
+		:: SURE && busy[at] == 0 && MUTANT != busy_not_read_again ->	/* GW2 */
 			if
 			:: TAKES_BACK -> take_token(1)
 			:: else
@@ -246,7 +193,7 @@ inline look_at_passes()
 		other = busy[at];
 #endif
 #if FAILS
-		seen = CREDIBLE(at);		/* F2 */
+		seen = CREDIBLE(at);		/* GF2 */
 #endif
 		await_pass();
 		if
@@ -282,7 +229,7 @@ inline take_all_tokens()
 	LOCK;
 	at = 0;
 	do
-	:: at < PASSES -> take_token((MUTANT != expired_keeps_count)); at++	/* D3 */
+	:: at < PASSES -> take_token((MUTANT != expired_keeps_count)); at++	/* GD3 */
 	:: else -> break
 	od;
 	at = 0;
@@ -297,7 +244,7 @@ inline look_at_records()
 {
 	do
 	:: at < RECORDS ->
-		atomic {			/* S3, W2 */
+		atomic {			/* GS3, GW2 */
 			if
 			:: record[at] != 0 -> found = 1
 			:: else
@@ -347,25 +294,25 @@ inline drain()
 	do
 	::
 #if MUTANT != left_read_after_look
-	   left_moved = 0;			/* W1 */
+	   left_moved = 0;			/* GW1 */
 #endif
 	   all_out();
 	   if
 	   :: !found -> break
 	   :: else
 	   fi;
-	   MAY_EXPIRE;				/* D2 */
+	   MAY_EXPIRE;				/* GD2 */
 	   if
 	   :: !in_time -> break
 	   :: else
 	   fi;
 	   if
-	   :: awaits && tokens == 0 && MUTANT != tokens_not_looked_at	/* W3 */
+	   :: awaits && tokens == 0 && MUTANT != tokens_not_looked_at	/* GW3 */
 	   :: else ->
 #if MUTANT == left_read_after_look
 		left_moved = 0;
 #endif
-		atomic {			/* W3 */
+		atomic {			/* GW3 */
 			if
 			:: COMPARE(!left_moved) -> asleep_left = 1
 			:: else
@@ -373,7 +320,7 @@ inline drain()
 		};
 		if
 		:: !asleep_left
-		:: poll -> asleep_left = 0	/* D1 */
+		:: poll -> asleep_left = 0	/* GD1 */
 #if DEADLINES
 		:: mortal -> atomic { asleep_left = 0; in_time = 0; placed = 1 }
 #endif
@@ -386,17 +333,25 @@ inline drain()
 /* end_shut() */
 inline end_shut()
 {
-	if
-	:: in_time || MUTANT != expired_leaves_shut -> atomic { held = 0; shut = 0; LOCKED }	/* E1 */
-	:: else
-	fi;
-#if MUTANT != open_without_wake
-	asleep_shut = 0;			/* E2 */
+#if MUTANT == waiting_read_before_open
+	seen = waiting;
 #endif
 	if
-	:: in_time || MUTANT != expired_keeps_turn -> inhibitor_unlock()
+	:: in_time || MUTANT != expired_leaves_shut -> atomic { held = 0; shut = 0; LOCKED }	/* GE1 */
+	:: else
+	fi;
+#if MUTANT == waiting_read_before_open
+	if
+	:: seen -> asleep_shut = 0
+	:: else
+	fi;
+	seen = 0
+#elif MUTANT != open_without_wake
+	if
+	:: waiting -> asleep_shut = 0		/* GE2 */
 	:: else
 	fi
+#endif
 }
 
 /* round++ */
@@ -418,31 +373,27 @@ inline commit(may_expire)
 		committing++;
 		WANTS
 	};
-	inhibitor_lock(found);
-	if
-	:: found ->
-		found = 0;
-		let_in();
-		NEXT_ROUND;
+	SLOTS_LOCK;
+	let_in();
+	NEXT_ROUND;
 #if MUTANT == membarrier_before_shut
-		atomic {
-			do
-			:: at < PASSES -> DRAIN(at); at++
-			:: else -> break
-			od;
-			at = 0
-		};
+	atomic {
+		do
+		:: at < PASSES -> DRAIN(at); at++
+		:: else -> break
+		od;
+		at = 0
+	};
 #endif
-		atomic { shut = 1; LOCKED };	/* S1 */
-		drain();
-		if
-		:: found && MUTANT != expired_leaves_tokens -> take_all_tokens()	/* D3 */
-		:: else
-		fi;
-		found = 0;
-		end_shut()
+	atomic { shut = 1; LOCKED };	/* GS1 */
+	drain();
+	if
+	:: found && MUTANT != expired_leaves_tokens -> take_all_tokens()	/* GD3 */
 	:: else
 	fi;
+	found = 0;
+	end_shut();
+	SLOTS_UNLOCK;
 	atomic { barrier_done = 0; committing--; if :: mortal -> mortal = 0; placed = 1 :: else fi }
 }
 

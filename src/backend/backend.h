@@ -87,6 +87,12 @@ int gm_kvm_engine(struct gm_backend *b, int vcpu_fd, struct kvm_run *run, struct
 /* The byte that makes KVM_RUN return at once. The layout of kvm_run is known to the backends alone. */
 uint8_t *gm_engine_immediate_exit(struct gm_engine *e);
 
+/*
+ * To be called when run() has ended with -EINTR: KVM then may leave the exit_reason of the exit before. pre: run() has
+ * been called since that exit. Without that KVM may still need it: some architectures complete an MMIO by it.
+ */
+void gm_engine_interrupted(struct gm_engine *e);
+
 /* The KVM_EXIT_MMIO in @e's kvm_run. -EINVAL: another exit. *@data points into kvm_run. */
 struct gm_mmio {
 	uint64_t gpa;

@@ -10,6 +10,11 @@ uint8_t *gm_engine_immediate_exit(struct gm_engine *e)
 	return &e->kvm_run->immediate_exit;
 }
 
+void gm_engine_interrupted(struct gm_engine *e)
+{
+	e->kvm_run->exit_reason = KVM_EXIT_INTR;
+}
+
 int gm_engine_mmio(struct gm_engine *e, struct gm_mmio *ret)
 {
 	struct kvm_run *run = e->kvm_run;

@@ -76,42 +76,32 @@ void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu)
 	gm_pass_leave(&vcpu->pass);
 }
 
-static uint8_t immediate_exit(struct gpamap_vcpu *vcpu)
-{
-	return atomic_load(vcpu->pass.immediate_exit);
-}
-
 /*
- * KVM_RUN has ended with EINTR. Is that a matter of the gate alone, so that it is to be run again? Not if the
- * caller set immediate_exit. Not if the thread is still inside by an outer hold, either: the inhibitor
- * waits for that, and only the caller can give it back.
+ * KVM_RUN has ended with EINTR: for a kick, for a signal of the application's, for its immediate_exit, or for
+ * several of these at once. A handler of the application's that only sets a flag leaves no trace that we could see,
+ * so whatever ends KVM_RUN is told; once too often does no harm. Where a signal can come while the thread sleeps
+ * at the gate, the gate sees to it that KVM_RUN is ended (G7).
  *
- * @kicked is what the leave said. The value of immediate_exit alone counts, too: KVM_RUN may have seen it
- * before the mark was made; the mark then is taken back by a later leave.
+ * Who is inside by another vCPU as well, and is kicked, would get no further by trying again.
  */
-static bool only_a_kick(struct gpamap_vcpu *vcpu, uint8_t seen, bool kicked)
+static int interrupted(struct gpamap_vcpu *vcpu)
 {
-	if (!kicked && seen != GM_KICKED)
-		return false;
-	return immediate_exit(vcpu) != 1 && !gm_pass_busy(&vcpu->pass) &&
-	       !gm_gate_inside_but(vcpu->pass.gate, &vcpu->pass);
+	gm_engine_interrupted(&vcpu->engine);
+	return gm_gate_inside_but(vcpu->pass.gate, &vcpu->pass) ? -EDEADLK : -EINTR;
 }
 
 int gpamap_vcpu_run(struct gpamap_vcpu *vcpu)
 {
-	for (;;) {
-		uint8_t seen;
-		bool kicked;
-		int err = gm_pass_enter(&vcpu->pass);
+	int err;
 
-		if (err)
-			return err;
-		err = vcpu->engine.run(&vcpu->engine);
-		seen = immediate_exit(vcpu);
-		kicked = gm_pass_leave(&vcpu->pass);
-		if (err != -EINTR || !only_a_kick(vcpu, seen, kicked))
-			return err;
-	}
+	if (gm_gate_inside_plainly(vcpu->pass.gate, &vcpu->pass))
+		return -EDEADLK;
+	err = gm_pass_enter(&vcpu->pass);
+	if (err)
+		return err;
+	err = vcpu->engine.run(&vcpu->engine);
+	gm_pass_leave(&vcpu->pass);
+	return err == -EINTR ? interrupted(vcpu) : err;
 }
 
 static void kick_handler(int signo)

@@ -88,9 +88,9 @@ struct kvm_run *gpamap_sim_vcpu_kvm_run(struct gpamap_sim_vcpu *vcpu)
 	return vcpu->run;
 }
 
+/* As with KVM where immediate_exit ends it, exit_reason is still that of the last exit. */
 static int interrupted(struct gpamap_sim_vcpu *v)
 {
-	v->run->exit_reason = KVM_EXIT_INTR;
 	sim_step(v->sim, GPAMAP_SIM_LEAVING_RUN);
 	return -EINTR;
 }

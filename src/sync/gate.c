@@ -4,36 +4,36 @@
  *
  * Why nobody is inside when gm_gate_shut() has returned (G1)
  *
- *     owner    O1 busy = 1    O2 light barrier    O3 read shut
- *     shutter  S1 shut = 1    S2 heavy barrier    S3 read busy
+ *     owner    GO1 busy = 1    GO2 light barrier    GO3 read shut
+ *     shutter  GS1 shut = 1    GS2 heavy barrier    GS3 read busy
  *
- *   Were O3 to read 0 and S3 to read 0, an owner would be inside unseen. With membarrier(2), S2 puts a full
+ *   Were GO3 to read 0 and GS3 to read 0, an owner would be inside unseen. With membarrier(2), GS2 puts a full
  *   barrier into every running thread of the process, at some point of its program. If that point is
- *   before O3, then O3 comes after S1 and reads 1. If it is after O3, it is after O1 too, since the light
- *   barrier keeps the compiler from swapping them, and S3 comes after it and reads 1. A thread that is not
- *   running has had its barrier when it was switched out. Without membarrier O1, O3, S1 and S3 are
+ *   before GO3, then GO3 comes after GS1 and reads 1. If it is after GO3, it is after GO1 too, since the light
+ *   barrier keeps the compiler from swapping them, and GS3 comes after it and reads 1. A thread that is not
+ *   running has had its barrier when it was switched out. Without membarrier GO1, GO3, GS1 and GS3 are
  *   sequentially consistent, and of two threads that each write and then read, one sees the other's write.
  *
- *   Out again: busy = 0 is a release, S3 an acquire; and shut = 0 is a release, O3 an acquire. So whatever
+ *   Out again: busy = 0 is a release, GS3 an acquire; and shut = 0 is a release, GO3 an acquire. So whatever
  *   one side did inside is seen by the other (this is also what ThreadSanitizer checks).
  *
  * No wake-up is lost (G4)
  *
- *     owner    L1 busy = 0     L2 light barrier    L3 read shut
- *              L4 if 1: take the token; if it was out: tokens--; if that was the last: left++, wake
- *     shutter  W1 read left    W2 read busy; if 1: put a token out, tokens++; read busy again, and if 0, take it back
- *              W3 if one was busy: if tokens is 0, look again; else sleep while left is what W1 read
+ *     owner    GL1 busy = 0     GL2 light barrier    GL3 read shut
+ *              GL4 if 1: take the token; if it was out: tokens--; if that was the last: left++, wake
+ *     shutter  GW1 read left    GW2 read busy; if 1: put a token out, tokens++; read busy again, and if 0, take it back
+ *              GW3 if one was busy: if tokens is 0, look again; else sleep while left is what GW1 read
  *
- *   If L3 reads 0, then by the argument above W2 reads 0, if the heavy barrier comes before it; if not yet,
- *   then W3 sleeps for a short time only. If L3 reads 1, then of "busy = 0, take the token" and "put it out,
+ *   If GL3 reads 0, then by the argument above GW2 reads 0, if the heavy barrier comes before it; if not yet,
+ *   then GW3 sleeps for a short time only. If GL3 reads 1, then of "busy = 0, take the token" and "put it out,
  *   read busy" one sees the other, both exchanges being full barriers: so nobody who is out leaves a token
  *   behind without somebody to take it. Each token that is put out is counted once and subtracted once, by
  *   whoever takes it. So when all are out, somebody has brought the count to 0. If that is an owner, who does
- *   L4, then either W1 sees the new `left`, and with it busy = 0, or W3 does not sleep, or the wake comes after
+ *   GL4, then either GW1 sees the new `left`, and with it busy = 0, or GW3 does not sleep, or the wake comes after
  *   it. It may be the shutter, who wakes nobody: of two that he waits for, one gave his token back first, and
- *   the other's he took back himself. Or one gave it back and came anew, and W2 saw him busy on the way in.
- *   But the shutter takes none between W3's read of tokens and the next look: if that is not 0, it is an owner
- *   who brings it to 0, after W1. All others go out without a system call, and without taking the processor
+ *   the other's he took back himself. Or one gave it back and came anew, and GW2 saw him busy on the way in.
+ *   But the shutter takes none between GW3's read of tokens and the next look: if that is not 0, it is an owner
+ *   who brings it to 0, after GW1. All others go out without a system call, and without taking the processor
  *   from those who are still to come out.
  *
  *   A token that stays out, since its owner did not see the gate shut, is taken back by the next look that finds
@@ -41,20 +41,30 @@
  *
  * No kick is lost (G5)
  *
- *     shutter  K1 immediate_exit: 0 -> GM_KICKED   K2 kicked = true   K3 signal
- *     owner    R  KVM_RUN (reads immediate_exit, then watches for signals)
- *              T1 kicked: true -> false    T2 immediate_exit: GM_KICKED -> 0
+ *     shutter  GK1 immediate_exit: 0 -> GM_KICKED   GK2 kicked = true   GK3 signal
+ *     owner    GR1 KVM_RUN (reads immediate_exit, then watches for signals)
+ *              GT1 kicked: true -> false    GT2 immediate_exit: GM_KICKED -> 0
  *
- *   A kick is sent to whom S3 finds busy. If he has yet to start KVM_RUN, either the signal finds him in it,
- *   or it came before, and then so did K1, which R reads. T1 and T2 run only in the last leave before busy
+ *   A kick is sent to whom GS3 finds busy. If he has yet to start KVM_RUN, either the signal finds him in it,
+ *   or it came before, and then so did GK1, which GR1 reads. GT1 and GT2 run only in the last leave before busy
  *   is cleared, so KVM_RUN does not follow them unless he passes in anew; or at the gate, when not busy.
  *   If he passes in anew and is not made to wait while the gate is still shut, he is inside by another hold:
- *   then he does K1 and K2 himself, before KVM_RUN, since the shutter may have had his last look.
+ *   then he does GK1 and GK2 himself, before KVM_RUN, since the shutter may have had his last look.
  *
- * Stale kicks do no harm: one that arrives after T1 leaves its mark until the next leave, and costs one
- * KVM_RUN that returns at once. No mark is forgotten: since K1 comes before K2, and T1 before T2, there is no
+ * Stale kicks do no harm. One that arrives after GT1 (KVM_RUN has seen GK1 and returned before GK2, say) is taken back
+ * on the next way in, before GO1: had it been meant for what comes now, it would have been sent after GO1. Only one
+ * that comes between that and GO1, while the gate shuts and opens there, too, stays until the next leave, and costs
+ * a KVM_RUN that returns at once. No mark is forgotten: since GK1 comes before GK2, and GT1 before GT2, there is no
  * order of the four that leaves immediate_exit at GM_KICKED and kicked false when both sides are through.
- * The opposite, kicked and an immediate_exit of 0, is one spurious `true` from a later leave.
+ *
+ * What a thread knows of itself, and fork
+ *
+ *   gm_thread is the thread's own, and a fork copies it. In the child the thread has another id, is inside nothing, and
+ *   has no pass; of the parent's other threads there are none. So the child forgets it all before fork() returns
+ *   there, and passing needs no look at who we are. The handler stays registered as long as the library is loaded:
+ *   libc drops it when the library is unloaded, and with it the thread's block. It is not called in the child of
+ *   vfork(), which lives in its parent's memory and would forget for it, nor in one of _Fork() or a bare clone(2):
+ *   there libc itself knows its threads by the parent's ids, and no library that uses it can do better.
  */
 #include "sync/gate_impl.h"
 
@@ -62,7 +72,31 @@
 #include <linux/membarrier.h>
 #include <signal.h>
 
-GM_FAST_TLS _Thread_local struct gm_thread gm_thread = {.tid = -1, .passing = -1};
+#define UNKNOWN                          \
+	{                                \
+		.tid = -1, .passing = -1 \
+	}
+
+GM_FAST_TLS _Thread_local struct gm_thread gm_thread = UNKNOWN;
+
+static void forget(void)
+{
+	gm_thread = (struct gm_thread)UNKNOWN;
+}
+
+/* Of two threads that make the first gate at once both may do this; forgetting twice is no harm. */
+static int forget_in_children(void)
+{
+	static _Atomic(bool) registered;
+	int err;
+
+	if (atomic_load(&registered))
+		return 0;
+	err = pthread_atfork(NULL, NULL, forget);
+	if (!err)
+		atomic_store(&registered, true);
+	return err;
+}
 
 pid_t gm_thread_learn(void)
 {
@@ -72,8 +106,10 @@ pid_t gm_thread_learn(void)
 
 int gm_gate_init(struct gm_gate *g, int kick_signal, bool no_membarrier)
 {
-	int err = pthread_mutex_init(&g->lock, NULL);
+	int err = forget_in_children();
 
+	if (!err)
+		err = pthread_mutex_init(&g->lock, NULL);
 	if (err)
 		return -err;
 	atomic_init(&g->shut, GM_OPEN);
@@ -88,19 +124,20 @@ int gm_gate_init(struct gm_gate *g, int kick_signal, bool no_membarrier)
 	atomic_init(&g->freed, 0);
 	g->passes = NULL;
 	atomic_init(&g->inhibitor, 0);
-	atomic_init(&g->inhibitors_waiting, 0);
 	g->round = 0;
 	atomic_init(&g->kicks, 0);
 	for (int i = 0; i < GM_HOLDERS; i++) {
 		atomic_init(&g->holders[i].owner, 0);
 		g->holders[i].depth = 0;
+		g->holders[i].gate = g;
+		g->holders[i].next = NULL;
 	}
-	gm_thread_learn(); /* we may be the child of a fork */
 	return 0;
 }
 
 void gm_gate_destroy(struct gm_gate *g)
 {
+	gm_holder_forget(g);
 	pthread_mutex_destroy(&g->lock);
 }
 
@@ -125,7 +162,7 @@ void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *im
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* T1, T2. */
+/* GT1, GT2. */
 static void take_back_marked(struct gm_pass *p)
 {
 	uint8_t ours = GM_KICKED;
@@ -154,7 +191,7 @@ void gm_pass_destroy(struct gm_pass *p)
 	take_back_marked(p);
 }
 
-/* O1 and O2, or L1 and L2, in either mode. */
+/* GO1 and GO2, or GL1 and GL2, in either mode. */
 static void set_busy(struct gm_pass *p, uint32_t depth)
 {
 	if (gm_likely(gm_pass_light(p))) {
@@ -167,12 +204,10 @@ static void set_busy(struct gm_pass *p, uint32_t depth)
 	atomic_store(&p->busy, depth);
 }
 
-static inline bool take_back(struct gm_pass *p)
+static inline void take_back(struct gm_pass *p)
 {
-	if (gm_likely(!atomic_load_explicit(&p->kicked, memory_order_acquire)))
-		return false;
-	take_back_marked(p);
-	return true;
+	if (gm_unlikely(atomic_load_explicit(&p->kicked, memory_order_acquire)))
+		take_back_marked(p);
 }
 
 /*
@@ -204,7 +239,7 @@ static int bind_pass(struct gm_pass *p)
 		if (sigismember(&blocked, signo) == 1)
 			return -EINVAL;
 	}
-	/* The first time, or the first in the child of a fork. */
+	/* The first time. */
 	if (gm_thread.passing != self) {
 		gm_thread.passing = self;
 		gm_thread.bound = 0;
@@ -248,7 +283,7 @@ int gm_pass_enter_shut(struct gm_pass *p, uint32_t depth)
 	if (depth > 0)
 		return 0;
 	if (gm_gate_inside_but(g, p)) {
-		gm_mark_kicked(p);
+		gm_mark_kicked(p); /* the inhibitor may have had his last look */
 		return 0;
 	}
 	if (gm_gate_mine(g)) {
@@ -267,6 +302,8 @@ int gm_pass_enter_shut(struct gm_pass *p, uint32_t depth)
 		set_busy(p, 1);
 	} while (atomic_load(&g->shut));
 	gm_waiting_end(g);
+	if (!err)
+		gm_mark_kicked(p); /* G7 */
 	return err;
 }
 
@@ -281,22 +318,23 @@ int gm_pass_enter_rare(struct gm_pass *p)
 			return err;
 	}
 	depth = atomic_load_explicit(&p->busy, memory_order_relaxed);
+	if (!depth)
+		take_back(p);
 	set_busy(p, depth + 1);
 	return gm_pass_shut(p) ? gm_pass_enter_shut(p, depth) : 0;
 }
 
-bool gm_pass_leave_rare(struct gm_pass *p)
+void gm_pass_leave_rare(struct gm_pass *p)
 {
 	uint32_t depth = atomic_load_explicit(&p->busy, memory_order_relaxed);
-	bool kicked;
 
 	if (depth-- == 0)
-		return false; /* after an enter that failed */
-	kicked = depth == 0 && take_back(p);
+		return; /* after an enter that failed */
+	if (depth == 0)
+		take_back(p);
 	set_busy(p, depth);
 	if (gm_pass_shut(p) && depth == 0)
 		gm_pass_give_token(p);
-	return kicked;
 }
 
 bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but)
@@ -305,7 +343,7 @@ bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but)
 	bool inside;
 
 	/* Nearly all who come to a shut gate: they are not to queue for the lock, the inhibitor needs it. */
-	if (!gm_thread.records &&
+	if (!gm_thread.held &&
 	    (!gm_thread.bound || (gm_thread.bound == 1 && gm_thread.first == but)))
 		return false;
 	/*
@@ -314,7 +352,7 @@ bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but)
 	 * taken, and at the old one after it is given back.
 	 */
 	pthread_mutex_lock(&g->lock);
-	inside = gm_holder_find(g, self);
+	inside = gm_holder_find(g);
 	for (struct gm_pass *p = g->passes; p && !inside; p = p->next)
 		inside = p != but && atomic_load(&p->owner) == self && atomic_load(&p->busy);
 	pthread_mutex_unlock(&g->lock);

@@ -20,12 +20,15 @@
  *      (holds nest).
  *  G4  Whoever leaves while the gate is shut, and is awaited, gives the inhibitor its token back after it has
  *      cleared busy; who gives the last one back wakes him. A holder always wakes him.
- *  G5  immediate_exit is set to GM_KICKED by the inhibitor and taken back by the pass's owner only after
- *      KVM_RUN has returned and before busy is cleared, or at the next leave, or when it wakes at the gate.
- *      The value 1 is the application's, and is never overwritten nor cleared.
+ *  G5  immediate_exit is set to GM_KICKED by the inhibitor, and taken back by the pass's owner only after
+ *      KVM_RUN has returned and before busy is cleared, or before busy is set on the next way in. The value
+ *      1 is the application's, and is never overwritten nor cleared.
  *  G6  A thread may be inside by several passes and holds, and give them back in any order. One that is
  *      added while the gate is shut is either seen by the inhibitor's next look at all of them, or was
  *      added after that look, which then saw the ones that the thread had before.
+ *  G7  Who had to wait at the gate is kicked when it is in: its next KVM_RUN returns at once. A signal of the
+ *      application's may have had its handler run meanwhile, and the application is to learn of it.
+ *  G8  One thread at a time may be in gm_gate_shut(), or have shut or be breaking a gate: the caller sees to that.
  */
 #ifndef GM_SYNC_GATE_H
 #define GM_SYNC_GATE_H
@@ -66,10 +69,12 @@ struct gm_pass {
 	bool owed;	/* a signal that could not be sent */
 };
 
-/* A thread inside the gate that is no vCPU. */
+/* A thread inside the gate that is no vCPU. `depth` and `next` are its owner's. */
 struct gm_holder {
 	_Alignas(GM_CACHE_LINE) _Atomic(pid_t) owner; /* it is inside; 0: the record is free */
-	uint32_t depth;				      /* the owner's */
+	uint32_t depth;
+	const struct gm_gate *gate; /* constant */
+	struct gm_holder *next;	    /* that the same thread has, in another gate: gm_thread.held */
 };
 
 struct gm_gate {
@@ -87,10 +92,8 @@ struct gm_gate {
 	/* Third: the inhibitor's. */
 	_Alignas(GM_CACHE_LINE) pthread_mutex_t lock; /* the list of passes; held for short */
 	struct gm_pass *passes;
-	_Atomic(uint32_t)
-		inhibitor; /* a futex: id of the thread that has it, from shut to open; or 0 */
-	_Atomic(uint32_t) inhibitors_waiting;
-	uint64_t round; /* the inhibitor's: counts the times it was shut */
+	_Atomic(pid_t) inhibitor; /* from shut to open: who has shut it; or 0 */
+	uint64_t round;		  /* the inhibitor's: counts the times it was shut */
 	_Atomic(uint64_t) kicks;
 	struct gm_holder holders[GM_HOLDERS];
 };
@@ -102,7 +105,9 @@ struct gm_stuck {
 	pid_t tid;
 };
 
-int gm_gate_init(struct gm_gate *g, int kick_signal, bool no_membarrier); /* -ENOMEM, -EAGAIN */
+/* @kick_signal 0: no signals are sent, as for a gate without passes. -ENOMEM, -EAGAIN. */
+int gm_gate_init(struct gm_gate *g, int kick_signal, bool no_membarrier);
+/* Nobody may be inside, but for holds of the calling thread, which end with it. */
 void gm_gate_destroy(struct gm_gate *g);
 
 void gm_pass_init(struct gm_pass *p, struct gm_gate *g, unsigned id, uint8_t *immediate_exit);
@@ -112,34 +117,35 @@ void gm_pass_destroy(struct gm_pass *p);
 /* Pass in. Waits while the gate is shut, unless this thread is inside already. -ENOTRECOVERABLE: broken.
  * -EINVAL: the kick signal is blocked in this thread. -EDEADLK: this thread holds it shut. */
 static inline int gm_pass_enter(struct gm_pass *p);
-/* Pass out. Where that is the last hold of @p: takes back a kick of ours, and returns true if there was
- * one since enter. A leave without an enter does nothing. */
-static inline bool gm_pass_leave(struct gm_pass *p);
+/* Pass out. Where that is the last hold of @p: takes back a kick of ours. A leave without an enter does
+ * nothing. */
+static inline void gm_pass_leave(struct gm_pass *p);
 
 /* The same for a thread that is no vCPU. If all holders are taken, it waits for one; a leave without an
- * enter does nothing. */
+ * enter does nothing. Where nobody shuts, that is two locked instructions. */
 int gm_gate_enter(struct gm_gate *g);
 void gm_gate_leave(struct gm_gate *g);
 
 /* Is the calling thread inside? */
 bool gm_gate_inside(struct gm_gate *g);
+/* Is it inside by @p, or as one that is no vCPU? Costs next to nothing, and knows nothing of other passes. */
+static inline bool gm_gate_inside_plainly(struct gm_gate *g, const struct gm_pass *p);
 /* Is it inside by something else than @but? pre: @but is bound to it. */
 bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but);
 
 /*
  * Shut the gate and wait until all are out. @deadline_ns is on CLOCK_MONOTONIC. *@kicked counts the vCPUs
  * that were kicked; *@start is the CLOCK_MONOTONIC time in ns just before the first could be held.
- * -ETIMEDOUT: it is open again, *@stuck says who (also: the inhibitor that would not end). -EDEADLK: this
- * thread is inside, or holds it shut. A gate that is broken
- * stays so, also after -ETIMEDOUT.
+ * -ETIMEDOUT: it is open again, *@stuck says who. -EDEADLK: this thread is inside, or holds it shut. A gate that
+ * is broken stays so, also after -ETIMEDOUT. No system call where nobody is inside or waits, and no pass is bound
+ * to another thread. pre: G8.
  */
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
 		 struct gm_stuck *stuck);
 /* Open it, and wake all. */
 void gm_gate_open(struct gm_gate *g);
 /* Leave it shut: who waits, and who comes, gets -ENOTRECOVERABLE, until it is shut by a repair and opened. May
- * also be called where it could not be shut: who is inside is kicked, but not waited for. pre: no other thread
- * is about to shut it. */
+ * also be called where it could not be shut: who is inside is kicked, but not waited for. pre: G8. */
 void gm_gate_break(struct gm_gate *g);
 bool gm_gate_broken(struct gm_gate *g);
 

@@ -7,11 +7,12 @@
  * consistent, as are the reads of `shut` after it and the inhibitor's accesses, so here G1 and G4 need no
  * membarrier: they hold by the argument in gate.c, with `owner` in the place of `busy`.
  *
- *  H1  A thread has one record at most in a gate; `depth` counts its holds, and only it touches `depth`,
+ *  GH1  A thread has one record at most in a gate; `depth` counts its holds, and only it touches `depth`,
  *      which is 0 in a free record and in one whose owner has not yet looked at `shut`.
- *  H2  It looks for its record from the place that its id names, over all of them: since it took it, the
- *      ones before it may have become free.
- *  H3  Who waits for a free record has none, and so is not inside: the inhibitor doesn't wait for him.
+ *  GH2  The records that a thread has are in a list of its own, gm_thread.held, from when it is in. So it finds the
+ *      one of a gate, or that there's none, without a look at others. It takes one by its id's place, or if that
+ *      is taken the next that is free, to keep out of the way of others.
+ *  GH3  Who waits for a free record has none, and so is not inside: the inhibitor doesn't wait for him.
  */
 #include "sync/gate_impl.h"
 
@@ -23,17 +24,21 @@ static inline struct gm_holder *probe(struct gm_gate *g, pid_t self, unsigned i)
 	return &g->holders[((unsigned)self + i) % GM_HOLDERS];
 }
 
-struct gm_holder *gm_holder_find(struct gm_gate *g, pid_t self)
+static void list_remove(const struct gm_holder *h)
 {
-	if (!gm_thread.records)
-		return NULL;
-	for (unsigned i = 0; i < GM_HOLDERS; i++) {
-		struct gm_holder *h = probe(g, self, i);
+	struct gm_holder **at = &gm_thread.held;
 
-		if (atomic_load_explicit(&h->owner, memory_order_relaxed) == self && h->depth)
-			return h;
-	}
-	return NULL;
+	while (*at != h)
+		at = &(*at)->next;
+	*at = h->next;
+}
+
+void gm_holder_forget(const struct gm_gate *g)
+{
+	const struct gm_holder *h = gm_holder_find(g);
+
+	if (h)
+		list_remove(h);
 }
 
 static struct gm_holder *try_claim(struct gm_gate *g, pid_t self)
@@ -114,7 +119,7 @@ static __attribute__((noinline)) int hold_shut(struct gm_gate *g, pid_t self, st
 int gm_gate_enter(struct gm_gate *g)
 {
 	pid_t self = gm_thread_id();
-	struct gm_holder *h = gm_holder_find(g, self);
+	struct gm_holder *h = gm_holder_find(g);
 
 	if (h) {
 		h->depth++;
@@ -128,17 +133,18 @@ int gm_gate_enter(struct gm_gate *g)
 			return err;
 	}
 	h->depth = 1;
-	gm_thread.records++; /* from here on gm_holder_find() finds it */
+	h->next = gm_thread.held;
+	gm_thread.held = h; /* from here on gm_holder_find() finds it */
 	return 0;
 }
 
 void gm_gate_leave(struct gm_gate *g)
 {
-	struct gm_holder *h = gm_holder_find(g, gm_thread_id());
+	struct gm_holder *h = gm_holder_find(g);
 
 	if (!h || --h->depth > 0)
 		return;
-	gm_thread.records--;
+	list_remove(h);
 	release(g, h);
 	if (gm_unlikely(atomic_load(&g->shut)))
 		gm_wake_inhibitor(g);

@@ -8,7 +8,7 @@
 
 enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
 
-/* K1, K2: any KVM_RUN from here to the last leave returns at once. The order matters, see gate.c. */
+/* GK1, GK2: any KVM_RUN from here to the last leave returns at once. The order matters, see gate.c. */
 static inline void gm_mark_kicked(struct gm_pass *p)
 {
 	uint8_t none = 0;
@@ -31,7 +31,8 @@ static inline bool gm_take_token(struct gm_pass *p)
  * pre: has just ceased to be inside (G3). */
 int gm_gate_sleep(struct gm_gate *g);
 
-/* Around the time from the first refusal at the gate until in: the next inhibitor lets those in first. */
+/* Around the time from the first refusal at the gate until in: the next inhibitor lets those in first, and who
+ * opens the gate wakes nobody if there are none. */
 static inline void gm_waiting_begin(struct gm_gate *g)
 {
 	atomic_fetch_add(&g->waiting, 1);
@@ -46,11 +47,10 @@ static inline void gm_waiting_end(struct gm_gate *g)
 /* Has the calling thread shut the gate? */
 static inline bool gm_gate_mine(struct gm_gate *g)
 {
-	return atomic_load_explicit(&g->inhibitor, memory_order_relaxed) ==
-	       (uint32_t)gm_thread_id();
+	return atomic_load_explicit(&g->inhibitor, memory_order_relaxed) == gm_thread_id();
 }
 
-/* The calling thread's own record; NULL: it has none. */
-struct gm_holder *gm_holder_find(struct gm_gate *g, pid_t self);
+/* Forget the record that the calling thread has in a gate that ends. */
+void gm_holder_forget(const struct gm_gate *g);
 
 #endif

@@ -3,13 +3,13 @@
  * The inhibitor's side of the gate. gate.c has the arguments about order; here is what they need of it:
  *
  *  - `shut` is written before anything of the passes is read, and the look that is the last one, which finds
- *    nobody inside, comes after the heavy barrier (S1, S2, S3).
- *  - `left` is read before a look at the passes, and slept on after it (W1, W2, W3); for a short time only
- *    if the heavy barrier has not come between S1 and W2.
+ *    nobody inside, comes after the heavy barrier (GS1, GS2, GS3).
+ *  - `left` is read before a look at the passes, and slept on after it (GW1, GW2, GW3); for a short time only
+ *    if the heavy barrier has not come between GS1 and GW2.
  *  - One look at all passes and holders is one critical section of g->lock (G6).
  *  - All who are inside are kicked before any is waited for.
- *  - Who is seen inside has a token, and is looked at once more after he got it (W2). Nobody sleeps when the
- *    look was through and no token was out (W3).
+ *  - Who is seen inside has a token, and is looked at once more after he got it (GW2). Nobody sleeps when the
+ *    look was through and no token was out (GW3).
  *
  * When the heavy barrier fails
  *
@@ -54,38 +54,6 @@ uint64_t gm_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* ------------------------------------------------------------------------ who may shut it --- */
-
-static int inhibitor_lock(struct gm_gate *g, pid_t self, uint64_t deadline, struct gm_stuck *stuck)
-{
-	uint32_t other = 0;
-
-	if (atomic_compare_exchange_strong(&g->inhibitor, &other, (uint32_t)self))
-		return 0;
-	/* Registered before another look, as unlocking looks at us after it has cleared the word. */
-	atomic_fetch_add(&g->inhibitors_waiting, 1);
-	for (;;) {
-		other = 0;
-		if (atomic_compare_exchange_strong(&g->inhibitor, &other, (uint32_t)self))
-			break;
-		if (gm_now_ns() >= deadline)
-			break;
-		gm_futex_wait(&g->inhibitor, other, deadline);
-	}
-	atomic_fetch_sub(&g->inhibitors_waiting, 1);
-	if (!other)
-		return 0;
-	*stuck = (struct gm_stuck){.tid = (pid_t)other};
-	return -ETIMEDOUT;
-}
-
-static void inhibitor_unlock(struct gm_gate *g)
-{
-	atomic_store(&g->inhibitor, 0);
-	if (atomic_load(&g->inhibitors_waiting))
-		gm_futex_wake(&g->inhibitor, 1);
-}
-
 /* ------------------------------------------------------------------------- heavy barrier --- */
 
 /*
@@ -100,7 +68,7 @@ static bool bound_elsewhere(const struct round *r, struct gm_pass *p)
 	return owner && owner != r->self;
 }
 
-/* S2. pre: g->lock is held, and the gate uses membarrier. */
+/* GS2. pre: g->lock is held, and the gate uses membarrier. */
 static void heavy_barrier(struct round *r)
 {
 	struct gm_gate *g = r->gate;
@@ -129,7 +97,7 @@ static bool credible(const struct round *r, struct gm_pass *p)
 
 /* ---------------------------------------------------------------------------- kick, drain --- */
 
-/* K1 to K3; once each time that the gate is shut, and the signal again if it could not be sent. */
+/* GK1 to GK3; once each time that the gate is shut, and the signal again if it could not be sent. */
 static void kick(struct round *r, struct gm_pass *p)
 {
 	struct gm_gate *g = r->gate;
@@ -157,7 +125,7 @@ static void take_token(struct gm_pass *p)
 		atomic_fetch_sub(&p->gate->tokens, 1);
 }
 
-/* W2: is it inside? Then it has a token from here on. */
+/* GW2: is it inside? Then it has a token from here on. */
 static bool await_pass(struct gm_pass *p, bool sure)
 {
 	if (sure && !atomic_load(&p->busy)) {
@@ -211,7 +179,7 @@ static bool look(struct round *r, struct gm_stuck *who)
  * True: nobody is inside, and that is certain. The barrier comes when nobody is seen inside any more: it
  * interrupts every processor that runs a thread of ours, which is dear as long as they run the guest, and
  * cheap when they sleep at the gate. Until then a look may miss somebody, which only puts his kick off, and
- * whom it sees may leave without waking us (L3 may read 0).
+ * whom it sees may leave without waking us (GL3 may read 0).
  */
 static bool all_out(struct round *r, struct gm_stuck *who)
 {
@@ -281,11 +249,14 @@ static void let_in(struct gm_gate *g, uint64_t deadline)
 
 /* ------------------------------------------------------------------------------- the gate --- */
 
+/* Who sleeps at the gate has counted himself before he looked at `shut` for the last time, and we write that
+ * before we look at the count. So if it is 0 he comes too late to sleep. */
 static void end_shut(struct gm_gate *g, uint32_t state)
 {
+	atomic_store(&g->inhibitor, 0);
 	atomic_store(&g->shut, state);
-	gm_futex_wake(&g->shut, GM_WAKE_ALL);
-	inhibitor_unlock(g);
+	if (atomic_load(&g->waiting))
+		gm_futex_wake(&g->shut, GM_WAKE_ALL);
 }
 
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
@@ -298,9 +269,7 @@ int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint
 
 	if (gm_gate_mine(g) || gm_gate_inside(g))
 		return -EDEADLK;
-	err = inhibitor_lock(g, r.self, deadline_ns, stuck);
-	if (err)
-		return err;
+	atomic_store(&g->inhibitor, r.self);
 	/* A broken one lets nobody in, but somebody may be inside who was when it broke. */
 	broken = gm_gate_broken(g);
 	if (!broken)

@@ -483,6 +483,16 @@ uint64_t random_below(struct random *r, uint64_t n)
 
 /* ---------------------------------------------------------------------------------- threads --- */
 
+int run_on(struct gpamap_vcpu *vcpu)
+{
+	int err;
+
+	do {
+		err = gpamap_vcpu_run(vcpu);
+	} while (err == -EINTR);
+	return err;
+}
+
 void sleep_ms(unsigned ms)
 {
 	struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};

@@ -188,6 +188,9 @@ uint64_t random_below(struct random *r, uint64_t n);
 
 /* ---------------------------------------------------------------------------------- threads --- */
 
+/* gpamap_vcpu_run() as a run loop calls it: again, as long as it is -EINTR. */
+int run_on(struct gpamap_vcpu *vcpu);
+
 void sleep_ms(unsigned ms);
 int thread_id(void);
 

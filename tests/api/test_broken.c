@@ -17,7 +17,7 @@ static void *run_vcpu(void *opaque)
 	int err = 0;
 
 	while (!err && !atomic_load(&sl->stop)) {
-		err = gpamap_vcpu_run(sl->s->vcpu);
+		err = run_on(sl->s->vcpu);
 		atomic_fetch_add(&sl->rounds, 1);
 	}
 	atomic_store(&sl->result, err);

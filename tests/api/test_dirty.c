@@ -192,7 +192,7 @@ static void *write_early(void *opaque)
 	}
 	while (!atomic_load(&e->stop)) {
 		e->w.done = false;
-		if (gpamap_vcpu_run(vcpu))
+		if (run_on(vcpu))
 			atomic_store(&e->failed, 1);
 		atomic_fetch_add(&e->runs, 1);
 	}
@@ -260,7 +260,7 @@ static void *run_late(void *opaque)
 {
 	struct late_writer *w = opaque;
 
-	return (void *)(intptr_t)gpamap_vcpu_run(w->vcpu);
+	return (void *)(intptr_t)run_on(w->vcpu);
 }
 
 /* The word that it has stored is in memory. */

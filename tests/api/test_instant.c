@@ -98,7 +98,7 @@ static void *watch(void *opaque)
 	struct kvm_run *run = gpamap_sim_vcpu_kvm_run(w->sim_vcpu);
 
 	while (!atomic_load(&w->stop)) {
-		w->failed += gpamap_vcpu_run(w->vcpu) != 0;
+		w->failed += run_on(w->vcpu) != 0;
 		/* Nothing there: which map that is can't be told. */
 		if (run->exit_reason == KVM_EXIT_MMIO)
 			memset(run->mmio.data, 0xff, 8);
@@ -223,7 +223,7 @@ static void *run_bystander(void *opaque)
 	struct bystander *b = opaque;
 
 	while (!atomic_load(&b->stop))
-		b->failed += gpamap_vcpu_run(b->vcpu) != 0;
+		b->failed += run_on(b->vcpu) != 0;
 	return NULL;
 }
 

@@ -67,7 +67,7 @@ static int run_once(struct runner *r, struct gpamap_vcpu *vcpu, struct gpamap_si
 	int err;
 
 	if (!r->own_loop)
-		return gpamap_vcpu_run(vcpu);
+		return run_on(vcpu);
 	do {
 		err = gpamap_vcpu_enter(vcpu);
 		if (err)

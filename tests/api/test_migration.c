@@ -73,7 +73,7 @@ static void *write_as_vcpu(void *opaque)
 		return NULL;
 	}
 	while (!atomic_load(w->stop)) {
-		int err = gpamap_vcpu_run(vcpu);
+		int err = run_on(vcpu);
 
 		if (err == -ENOTRECOVERABLE)
 			sleep_ms(1); /* until it's repaired */

@@ -56,7 +56,7 @@ static void *run_vcpu(void *opaque)
 	int err;
 
 	atomic_store(&s->tid, thread_id());
-	err = gpamap_vcpu_run(s->vcpu);
+	err = run_on(s->vcpu);
 	atomic_store(&s->result, err);
 	return NULL;
 }

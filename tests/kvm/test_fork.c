@@ -130,16 +130,18 @@ static void child_ends(void **state)
 
 /* Run by the child's one thread: the guest rings between commits, and sees each of them. A check that fails makes
  * the child go on with the tests, and end with another status. */
-static void make_own_vm(void)
+static void use_own_vm(void)
 {
-	struct vcpu *v;
+	struct vcpu *v = vcpu_new(&childs_vm, 0);
 
-	vm_open(&childs_vm, 0);
-	v = vcpu_new(&childs_vm, 0);
 	vcpu_set(v, USER, LOOP, FLIPPED, true);
 	for (int i = 0; i < CHILD_ROUNDS; i++) {
 		struct gpamap_commit_report report;
 
+		ok(gpamap_enter(childs_vm.map));
+		ok(gpamap_vcpu_enter(v->gate));
+		gpamap_leave(childs_vm.map);
+		gpamap_vcpu_leave(v->gate);
 		ok(vm_flip_page(&childs_vm, FLIPPED, &report));
 		if (!report.gate_shut || !vcpu_step(v) ||
 		    vcpu_saw(v) != vm_word(&childs_vm, FLIPPED))
@@ -148,12 +150,36 @@ static void make_own_vm(void)
 	vm_close(&childs_vm);
 }
 
+static void make_own_vm(void)
+{
+	vm_open(&childs_vm, 0);
+	use_own_vm();
+}
+
+static void *open_own_vm(void *arg)
+{
+	vm_open(&childs_vm, 0);
+	return arg;
+}
+
+/* The map is made by another thread than the one that has forked, and knows its id from before. */
+static void make_own_vm_in_a_thread(void)
+{
+	pthread_t thread;
+
+	ok(pthread_create(&thread, NULL, open_own_vm, NULL));
+	ok(pthread_join(thread, NULL));
+	use_own_vm();
+}
+
 static void child_makes_its_own(void **state)
 {
 	(void)state;
 	stream_start(&vm, FLIPPED);
+	ok(gpamap_enter(vm.map));
+	gpamap_leave(vm.map);
 	for (int i = 0; i < FORKS; i++)
-		fork_between_commits(make_own_vm);
+		fork_between_commits(i % 2 ? make_own_vm_in_a_thread : make_own_vm);
 	check_last_words();
 }
 

@@ -214,6 +214,10 @@ static void answer_eintr(struct vcpu *v)
 {
 	uint8_t one = 1;
 
+	if (__atomic_load_n(&v->run->immediate_exit, __ATOMIC_SEQ_CST) != 1) {
+		atomic_fetch_add(&v->kicked_out, 1);
+		return;
+	}
 	if (v->on_eintr)
 		v->on_eintr(v);
 	/* Ours, set by vcpu_stop(): there may be a request of it before stop is looked at, but not after. */

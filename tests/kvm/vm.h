@@ -102,13 +102,14 @@ struct vcpu {
 	atomic_ullong bad_gpa;
 	atomic_ulong rings;  /* exits at the door */
 	uint64_t rung;	     /* what the last one said */
-	atomic_ulong eintrs; /* runs that ended with -EINTR */
+	atomic_ulong eintrs; /* runs that ended with -EINTR, with immediate_exit set by the test */
+	atomic_ulong kicked_out; /* runs that ended with -EINTR without that */
 	/* To be set before vcpu_start(), or left alone: */
 	int (*once)(struct vcpu *v);	 /* 0 or a negative errno; NULL: gpamap_vcpu_run() */
 	void (*on_ring)(struct vcpu *v); /* the exit's handler */
 	/* All of its MMIO, in the door's place; false: an exit that must not be */
 	bool (*on_mmio)(struct vcpu *v);
-	void (*on_eintr)(struct vcpu *v);
+	void (*on_eintr)(struct vcpu *v); /* where it counts as one of eintrs */
 	void *opaque;
 };
 

@@ -430,8 +430,10 @@ static void test_immediate_exit(void **state)
 
 	next(t, ONCE_LOAD, MEM * page_size, 8);
 	set_immediate_exit(t->vcpu, 2);
+	/* As with KVM, the reason of the exit before stays. */
+	t->run->exit_reason = KVM_EXIT_HLT;
 	assert_int_equal(gpamap_sim_vcpu_run(t->vcpu), -EINTR);
-	assert_int_equal(t->run->exit_reason, KVM_EXIT_INTR);
+	assert_int_equal(t->run->exit_reason, KVM_EXIT_HLT);
 	assert_false(t->once.done);
 	assert_int_equal(gpamap_sim_vcpu_run(t->vcpu), -EINTR);
 	assert_int_equal(t->run->immediate_exit, 2);

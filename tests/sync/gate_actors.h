@@ -57,6 +57,15 @@ static inline void wait_sem(sem_t *s)
 		;
 }
 
+/* Leave, and say whether a kick was there for it to take back. */
+static inline bool leave_kicked(struct gm_pass *p)
+{
+	bool kicked = atomic_load(&p->busy) == 1 && atomic_load(&p->kicked);
+
+	gm_pass_leave(p);
+	return kicked;
+}
+
 enum { ON_THE_WAY = 0, INSIDE = 1, OUT = 2 }; /* or a negative errno */
 
 struct insider {
@@ -83,7 +92,7 @@ static inline void *insider_main(void *arg)
 	a->state = INSIDE;
 	wait_sem(&a->leave);
 	if (a->pass)
-		a->kicked = gm_pass_leave(a->pass);
+		a->kicked = leave_kicked(a->pass);
 	else
 		gm_gate_leave(a->gate);
 	a->state = OUT;
