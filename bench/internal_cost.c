@@ -89,7 +89,7 @@ static void change_one(struct rig *r, unsigned i)
 /* As a commit does it, but for the ioctls. */
 static void commit(struct rig *r, double *flattened, double *planned)
 {
-	const struct gm_node *root;
+	const struct gm_node *old_root = r->view.base, *root;
 	struct gm_windows *w = &r->map.spaces[0].windows;
 	struct gm_plan plan;
 	struct gm_stale stale;
@@ -100,6 +100,7 @@ static void commit(struct rig *r, double *flattened, double *planned)
 		.stamp = ++r->stamp,
 		.nr_spaces = 1,
 		.slots = &r->slots,
+		.old_views = &old_root,
 		.views = &root,
 		.windows = w,
 	};

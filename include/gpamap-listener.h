@@ -8,7 +8,6 @@
  *     the gate shuts        prepare  quiesce  resume(true)  applied
  *     vetoed by a later one prepare  cancelled
  *     a failure             prepare  [quiesce  resume(false)]  cancelled
- *     a late failure        prepare  quiesce  resume(true)  quiesce  resume(false)  cancelled
  *     undoing failed, too   ... quiesce  cancelled, and it stays quiesced; a later commit repairs the map:
  *                           prepare  resume(true)  applied
  *
@@ -21,8 +20,8 @@
  * GPAMAP_COMMIT_ONE_INSTANT.
  *
  * Callbacks run one at a time, on the thread that commits. It waits for them, so:
- *  - They may look at the map: gpamap_lookup(), gpamap_read(), gpamap_write(). It is the new one in resume(true),
- *    applied, and a second quiesce (see a late failure), and else the old one.
+ *  - They may look at the map: gpamap_lookup(), gpamap_read(), gpamap_write(). It is the new one in resume(true)
+ *    and applied, and else the old one.
  *  - Whatever waits for a commit fails with -EDEADLK in them: gpamap_begin(), gpamap_commit() and all else on
  *    the transaction (gpamap_abort() does nothing), gpamap_dirty_fetch(), gpamap_reserve_slots(),
  *    gpamap_listener_add(), and ioctls about slots. So does what passes the gate, in quiesce and resume.
@@ -80,8 +79,7 @@ struct gpamap_listener_desc {
 	/* Stop using guest memory, until resume. No vCPU runs, and no ioctl is inside the gate. @deadline_ns is on
 	 * CLOCK_MONOTONIC: this listener's share of what is left of the commit's; it may be past, and is
 	 * then good for what needs no wait. A negative errno fails the commit with it, -ETIMEDOUT as with a
-	 * vCPU that does not come out; the listener then goes on as if it had not been called. But if this is a
-	 * second quiesce, to undo what failed late, the map is broken then: refuse there only what can't be. */
+	 * vCPU that does not come out; the listener then goes on as if it had not been called. */
 	int (*quiesce)(void *opaque, uint64_t deadline_ns);
 	/* Go on: with the new map if @changed, else with the old one. The gate opens afterwards. */
 	void (*resume)(void *opaque, bool changed);

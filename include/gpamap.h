@@ -30,11 +30,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gpamap-vcpu.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-struct kvm_run; /* <linux/kvm.h>; only pointers to it are passed */
 
 /* The memory map of one VM. */
 struct gpamap;
@@ -156,8 +156,10 @@ struct gpamap_stats {
 	uint64_t undone;      /* slot operations undone */
 	uint64_t merges;      /* pieces merged again because slots ran short */
 	uint32_t slots;	      /* in use now, over all address spaces */
-	bool membarrier;      /* the gate uses membarrier(2), not full fences */
-	bool broken;	      /* an undo failed: the gate stays shut until a commit repairs it */
+	uint32_t pending; /* slot operations that KVM has refused after a commit had happened, see
+				 gpamap_clear_pending() */
+	bool membarrier;  /* the gate uses membarrier(2), not full fences */
+	bool broken;	  /* an undo failed: the gate stays shut until a commit repairs it */
 };
 void gpamap_get_stats(struct gpamap *map, struct gpamap_stats *ret);
 
@@ -230,7 +232,10 @@ struct gpamap_region_desc {
 	void *opaque;
 	/* Called once when nothing can reach the region any more: no vCPU, no reader, no slot, no
 	 * handle. Runs on the thread that ended the last use (a commit, an accessor, a put), with no lock
-	 * held. The memory may be unmapped in it. (P5) */
+	 * held. The memory may be unmapped in it. (P5)
+	 * With a release callback the memory may stay in KVM for a while after the commit that removes it, if KVM
+	 * refuses to let it go; without one such a commit fails. To be sure of that, more than one slot without it
+	 * that goes in one commit shuts the gate. */
 	void (*release)(void *opaque);
 	/* With GPAMAP_GUEST_MEMFD; the fd is the caller's and must stay open until release. */
 	int guest_memfd;
@@ -374,9 +379,11 @@ struct gpamap_commit_options {
 
 /* What a commit did. */
 struct gpamap_commit_report {
-	uint32_t early;	      /* slot operations before the gate shut */
-	uint32_t critical;    /* while it was shut */
-	uint32_t late;	      /* after it opened */
+	uint32_t early;	   /* slot operations before the gate shut */
+	uint32_t critical; /* while it was shut */
+	uint32_t late;	   /* after it opened */
+	uint32_t
+		pending; /* of the late ones, those that KVM has refused: see gpamap_clear_pending() */
 	uint32_t kicked;      /* vCPUs that had to be kicked out */
 	bool gate_shut;	      /* same as critical != 0, but for repairs */
 	uint64_t blackout_ns; /* from the first vCPU held until the gate opens; 0 if not shut */
@@ -384,35 +391,50 @@ struct gpamap_commit_report {
 
 /*
  * Bring the edits to KVM and make them the map. @opt and @ret may be NULL. When it has succeeded every vCPU
- * sees the new map, and the transaction is gone. When it fails nothing has changed (P3), and the
- * transaction is still open: commit it again or abort it.
+ * sees the new map, nobody acts by the old one any more, and the transaction is gone. When it fails nothing has
+ * changed (P3), and the transaction is still open: commit it again or abort it.
+ *
+ * A commit has happened when its views are published. Until then all that is done can be taken back, and nobody
+ * has noticed it; afterwards nothing can make it fail. What is only cleared away then (memory that goes where
+ * nothing comes, logs that end) may be refused by KVM for want of memory, and is pending: see
+ * gpamap_clear_pending(). At an address where the old map has nothing at all, memory of the new map may be there
+ * before: a guest that looks for memory there may find some that a commit which fails takes away again. With
+ * GPAMAP_COMMIT_ONE_INSTANT it can't.
  *
  * Blocks on, until the deadline: whoever reads dirty bits, adds a listener or is in an ioctl that is
- * serialised with commits; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that
- * quiesce; and accessors, each until it has copied 64 KiB at most. Before it shuts the gate it lets those in who still
- * wait to be let in since the commit before, for 1 ms at most. If a late operation fails after the gate has opened, it
- * must be shut again to undo, and for that
- * the deadline begins anew. Also blocks on KVM's slot lock and its SRCU, and on a short RCU grace period. A slot
- * operation outside the gate waits in KVM, without a deadline, for a vCPU that is stuck in a fault: see
- * GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler. Runs callbacks of listeners, and
- * release callbacks, before it returns.
+ * serialised with commits; if memory goes or changes, gpamap_read() and gpamap_write(), each until it has copied
+ * 64 KiB at most; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that quiesce. Before it
+ * shuts the gate it lets those in who still wait to be let in since the commit before, for 1 ms at most. Also blocks on
+ * KVM's slot lock and its SRCU, and on a short RCU grace period. A slot operation outside the gate waits in KVM, without
+ * a deadline, for a vCPU that is stuck in a fault: see GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler.
+ * Runs callbacks of listeners, and release callbacks, before it returns.
  *
  * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards.
  *
- * -ETIMEDOUT: a vCPU or ioctl did not come out, an accessor did not end its copy, or a listener did not quiesce;
- * gpamap_stuck() says which.
- * -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce gave.
- * -EINVAL: unknown flags, or the transaction has ended. -ENOSPC: too few slots. -E2BIG: regions nested deeper than 64. -EPERM: guest_memfd
- * below something read-only. -ENOTSUP: this VM has no read-only memory, no guest_memfd or, since it has dirty rings, no
- * dirty log. -ERANGE: memory beyond the VM's greatest address, in the last page below 2^64, or beyond the host's user
- * space. -EBUSY: the id of a new slot is in use by others, see gpamap_new_kvm(), or another thread commits the transaction. -ENOMEM. Any
- * errno of
- * KVM's slot ioctl or of KVM_GET_DIRTY_LOG: that step failed, all is undone.
+ * -ETIMEDOUT: a vCPU, an ioctl or an access did not come out, or a listener did not quiesce; gpamap_stuck() says
+ * which. -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce
+ * gave. -EINVAL: unknown flags, or the transaction has ended. -ENOSPC: too few slots. -E2BIG: regions nested deeper than
+ * 64, or more to be shown than can be. -EPERM: guest_memfd below something read-only. -ENOTSUP: this VM has no read-only
+ * memory, no guest_memfd or, since it has dirty rings, no dirty log. -ERANGE: memory beyond the VM's greatest address, in
+ * the last page below 2^64, or beyond the host's user space. -EBUSY: the id of a new slot is in use by others, see
+ * gpamap_new_kvm(); or a page of a guest_memfd would show at two addresses; or another thread commits the transaction. -ENOMEM. Any errno of KVM's slot ioctl or
+ * of KVM_GET_DIRTY_LOG: that step failed, all is undone.
  * -ENOTRECOVERABLE: a step failed, and undoing it failed, too. The gate stays shut, and runs answer the same,
  * until a commit succeeds; until then keep both the old and the new memory.
  */
 int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *opt,
 		  struct gpamap_commit_report *ret);
+
+/*
+ * Try again what is pending: slots that KVM has refused to delete after a commit had happened, or whose log it has
+ * refused to turn off. Every commit tries them again, too, so this is for a map that has no other changes. Until
+ * it has succeeded guests find memory at addresses where the map has nothing; the region that it belongs to is not
+ * released (P5). Memory that has no release callback is never pending.
+ *
+ * Begins a transaction and commits it, with the deadline of the map: blocks as these do, and has their errors.
+ * -EAGAIN: KVM has refused something again. 0: nothing is pending.
+ */
+int gpamap_clear_pending(struct gpamap *map);
 
 /* Take back every edit, and end the transaction. Does nothing if that has ended, in a listener's callback, and while another
  * thread commits it. */
@@ -460,108 +482,6 @@ size_t gpamap_plan_count(const struct gpamap_plan *plan);
 /* Operation @i, valid as long as the plan; NULL past the end. */
 const struct gpamap_op *gpamap_plan_op(const struct gpamap_plan *plan, size_t i);
 void gpamap_plan_free(struct gpamap_plan *plan);
-
-/* -------------------------------------------------------------------------------- the gate --- */
-
-/*
- * Every ioctl that may touch guest memory passes the gate: KVM_RUN by gpamap_vcpu_run(), or by enter and
- * leave in a loop of the caller's own; other ioctls by gpamap_vm_ioctl() and its like, or by enter and
- * leave. Passing it writes one cache line of the vCPU's own, with no locked instruction where membarrier(2)
- * works (P8).
- */
-
-/*
- * What -EINTR means, here and in a loop of the caller's own: KVM_RUN has ended, and there may have been a signal. It
- * comes for each signal of the caller's that ends KVM_RUN, for immediate_exit, and for the library's kicks as well,
- * which can't be told from a signal whose handler only sets a flag. So a run loop looks at what its handlers say, and
- * if there's nothing to do it just runs again. A kick may also interrupt other system calls of a thread that has just
- * come out of the gate.
- */
-
-/* Install an empty handler for @signo, without SA_RESTART. -EBUSY: it has a handler already, which
- * serves as well if it is installed by sigaction() without SA_RESTART (signal() sets that). -EINVAL: no
- * such signal. */
-int gpamap_kick_install(int signo);
-
-/*
- * Bring a vCPU under the gate. @vcpu_fd is from KVM_CREATE_VCPU and @run its mmap; both must stay until
- * gpamap_vcpu_detach(). @id is for reports. It may be run by any thread, by one at a time. While a commit
- * is on its way, the new vCPU waits at the gate like the others.
- * -EINVAL: the map has no kick signal; it has no handler, or one with SA_RESTART; or it is blocked in this
- * thread: then it most likely is in the vCPU's thread, too, and commits could not bring the vCPU out.
- * -ENOTSUP: the map is not for KVM. -ENOMEM.
- */
-int gpamap_vcpu_attach(struct gpamap *map, int vcpu_fd, struct kvm_run *run, unsigned id,
-		       struct gpamap_vcpu **ret);
-
-/* Take it out again. It must be outside the gate. Waits for a kick on its way to it, not longer. */
-void gpamap_vcpu_detach(struct gpamap_vcpu *vcpu);
-
-/*
- * KVM_RUN, once. Waits while the gate is shut. 0: an exit, see its kvm_run. -EINTR: a signal, a kick of the
- * library's, or the caller set immediate_exit to 1 (and clears it himself; the library uses another value for its
- * own); run again. kvm_run says KVM_EXIT_INTR then, and never the exit before. A signal that comes while this
- * waits at the gate is told by -EINTR, too, when the gate opens: who had to wait gets -EINTR in any case. As with
- * KVM_RUN itself, a signal alone may come just before KVM_RUN begins and be missed: let its handler set immediate_exit.
- *
- * -EDEADLK: this thread has shut the gate, and is in a listener's callback; or it is inside the gate, by
- * gpamap_enter() or gpamap_vcpu_enter(), so that nothing that happens in here could let a commit go on. Leave first. (If
- * it is inside by gpamap_vcpu_enter() of another vCPU, it is told so only when a commit waits for it.)
- * -ENOTRECOVERABLE: the map is broken, see gpamap_commit(). -EINVAL: the kick signal is blocked in this thread.
- * Else KVM_RUN's. Where KVM_RUN was not called, kvm_run is as it was.
- */
-int gpamap_vcpu_run(struct gpamap_vcpu *vcpu);
-
-/*
- * For a run loop of the caller's own, and for vCPU ioctls on the vCPU's thread: pass in, ioctl, pass out.
- * gpamap_vcpu_ioctl() does it for one ioctl, if it need be. Holds nest. enter waits while the gate is shut, and
- * fails as gpamap_vcpu_run() does, but for holds of this thread's own.
- *
- * When KVM_RUN fails with EINTR, for a kick or whatever else: leave, look at what signals have brought, and enter
- * again; who clears immediate_exit does that after leaving. Don't look at exit_reason then, or set it to
- * KVM_EXIT_INTR: KVM may have left it as it was at the exit before. Where enter had to wait, the KVM_RUN that
- * follows fails so once, for signals that came meanwhile.
- */
-int gpamap_vcpu_enter(struct gpamap_vcpu *vcpu);
-void gpamap_vcpu_leave(struct gpamap_vcpu *vcpu);
-
-/* The same for VM and device ioctls, and for vCPU ioctls from other threads. gpamap_vm_ioctl() and its like do
- * it for one ioctl, and know which need it. Holds nest, also within those of a vCPU. -ENOTRECOVERABLE:
- * the map is broken. -EDEADLK: this thread has shut the gate, and is in a listener's callback. */
-int gpamap_enter(struct gpamap *map);
-void gpamap_leave(struct gpamap *map);
-
-/*
- * One ioctl, passing the gate if it may touch guest memory. @request is any of KVM's; an argument that is
- * no pointer is cast to one. The library has a table of all of them, up to Linux 7.2: some are free, and
- * done even while the gate is shut or the map is broken; those that may touch guest memory, and those that
- * it doesn't know, pass the gate; those that change slots or go by their ids wait for a commit on its way,
- * and a commit waits for them.
- *
- * What the ioctl returned, 0 or more, or a negative errno: the ioctl's, or the library's, which is one of
- * -ENOTRECOVERABLE: the map is broken. -EDEADLK: it would wait for a commit, and this thread is inside the
- * gate or in a listener's callback. -EPERM: it would spoil what the library has made, see below. -ENOTSUP:
- * the map is not for KVM. gpamap_last_message() says why it was -EPERM. Nothing is tried again:
- * -EINTR may come from a kick of the library's own.
- */
-
-/*
- * Of the VM. -EPERM: KVM_SET_USER_MEMORY_REGION, KVM_SET_USER_MEMORY_REGION2, KVM_GET_DIRTY_LOG or
- * KVM_CLEAR_DIRTY_LOG of a slot that isn't reserved by gpamap_reserve_slots().
- */
-int gpamap_vm_ioctl(struct gpamap *map, unsigned long request, void *arg);
-
-/* Of a device of the VM, made by KVM_CREATE_DEVICE. -EINVAL: @device_fd is the VM's. */
-int gpamap_device_ioctl(struct gpamap *map, int device_fd, unsigned long request, void *arg);
-
-/*
- * Of a vCPU. KVM_RUN is gpamap_vcpu_run(). From any thread: if the vCPU runs in another one, the kernel
- * lets the caller wait for its next exit, as it does without the library; commits go on meanwhile. But when a
- * vCPU has been handed to another thread, the one that ran it before must not call this until the new one
- * has entered or run it.
- * -EPERM: KVM_SET_SIGNAL_MASK with a mask that blocks the kick signal. -EINVAL: KVM_RUN with an argument.
- */
-int gpamap_vcpu_ioctl(struct gpamap_vcpu *vcpu, unsigned long request, void *arg);
 
 /* ---------------------------------------------------------------------------------- access --- */
 

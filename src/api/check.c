@@ -32,22 +32,19 @@ static int check_limits(struct gm_commit *c)
 
 static const struct gm_slot *any_slot(const struct gm_slots *slots)
 {
-	struct gm_range all = {0, UINT64_MAX};
+	const struct gm_node *n = gm_tree_first(slots->tree.base, (struct gm_range){0, UINT64_MAX});
 
-	gm_tree_for_each (node, slots->tree.base, all) {
-		if (!gm_slot_of(node)->missing)
-			return gm_slot_of(node);
-	}
-	return NULL;
+	return n ? gm_slot_of(n) : NULL;
 }
 
-static bool is_unknown(const struct gm_commit *c, const struct gm_op *op)
+static bool is_unknown(const struct gm_commit *c, const struct gm_op *op, enum gm_phase phase)
 {
-	return op->kind == GM_OP_CREATE &&
+	return op->kind == GM_OP_CREATE && op->phase == phase &&
 	       !gm_ids_is_known(&c->m->slots[op->to.space].ids, op->to.id);
 }
 
-static int check_ids_of(struct gm_commit *c, unsigned space, uint32_t *ids)
+/* pre: @ids has room for all operations. */
+static int check_ids_of(struct gm_commit *c, unsigned space, enum gm_phase phase, uint32_t *ids)
 {
 	struct gm_slots *slots = &c->m->slots[space];
 	struct gm_backend *b = c->m->backend;
@@ -58,7 +55,7 @@ static int check_ids_of(struct gm_commit *c, unsigned space, uint32_t *ids)
 	for (size_t i = 0; i < c->plan.n; i++) {
 		const struct gm_op *op = &c->plan.ops[i];
 
-		if (is_unknown(c, op) && op->to.space == space)
+		if (is_unknown(c, op, phase) && op->to.space == space)
 			ids[n++] = op->to.id;
 	}
 	if (!n)
@@ -81,24 +78,17 @@ static int check_ids_of(struct gm_commit *c, unsigned space, uint32_t *ids)
 /*
  * KVM takes a request for an id that is in use as one to change that slot. With the same memory and size it would do
  * it: somebody else's slot would move to where ours should be, and the commit succeed.
+ *
+ * To ask takes KVM's slot lock, as an operation does. An ioctl of the caller's that is stuck may hold that for ever, and
+ * whoever then waits for it is stuck as well. So what is asked for the critical part is asked behind the gate, where no
+ * ioctl is inside (P6).
  */
-static int check_ids(struct gm_commit *c)
+int gm_commit_check_ids(struct gm_commit *c, enum gm_phase phase)
 {
-	struct gpamap *m = c->m;
-	uint32_t *ids;
-	size_t n = 0;
 	int err = 0;
 
-	for (size_t i = 0; i < c->plan.n; i++)
-		n += is_unknown(c, &c->plan.ops[i]);
-	if (!n)
-		return 0;
-	ids = gm_calloc(&m->alloc, n, sizeof(*ids));
-	if (!ids)
-		return -ENOMEM;
-	for (unsigned i = 0; !err && i < m->nr_spaces; i++)
-		err = check_ids_of(c, i, ids);
-	gm_free(&m->alloc, ids);
+	for (unsigned i = 0; !err && i < c->m->nr_spaces; i++)
+		err = check_ids_of(c, i, phase, c->new_ids);
 	return err;
 }
 
@@ -106,5 +96,10 @@ int gm_commit_check(struct gm_commit *c)
 {
 	int err = check_limits(c);
 
-	return err ? err : check_ids(c);
+	if (err || !c->plan.n)
+		return err;
+	c->new_ids = gm_calloc(&c->m->alloc, c->plan.n, sizeof(*c->new_ids));
+	if (!c->new_ids)
+		return -ENOMEM;
+	return gm_commit_check_ids(c, GM_EARLY);
 }

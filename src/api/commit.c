@@ -24,7 +24,7 @@ static void forget_unlogged(struct gpamap *m)
 	}
 }
 
-/* All is done in the kernel: let the map follow. Can't fail. */
+/* All is done in the kernel that had to be: let the map follow. Can't fail. */
 static void accept(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
@@ -32,16 +32,14 @@ static void accept(struct gm_commit *c)
 
 	if (!c->nothing_to_do)
 		gm_plan_accept(&c->plan, &c->in);
+	gm_leftovers_adopt(c, true);
 	for (unsigned i = 0; i < m->nr_spaces; i++) {
 		gm_tree_commit(&m->views[i], &m->stale[i]);
 		slots += m->slots[i].ids.nr_taken;
 	}
 	m->stamp++;
-	if (m->broken) {
-		m->broken = false;
-		gm_forget_strays(m);
-		atomic_store(&m->counters.broken, false);
-	}
+	m->broken = false;
+	atomic_store(&m->counters.broken, false);
 	atomic_store(&m->counters.slots, slots);
 	atomic_fetch_add(&m->counters.commits, 1);
 	atomic_fetch_add(&m->counters.merges, c->plan.merged);
@@ -63,10 +61,7 @@ static void retire(struct gm_commit *c)
 	for (unsigned i = 0; i < m->nr_spaces; i++)
 		gm_stale_free(&m->stale[i]);
 	gm_free(&m->alloc, c->old);
-	gm_free(&m->alloc, c->scratch);
-	gm_free(&m->alloc, c->strays);
-	gm_change_free(c->change);
-	gm_plan_destroy(&c->plan);
+	gm_commit_free(c);
 }
 
 static int start(struct gpamap_txn *txn)
@@ -93,7 +88,7 @@ static void commit_init(struct gm_commit *c, struct gpamap_txn *txn,
 
 	*c = (struct gm_commit){.m = m, .msg = &txn->msg};
 	c->timeout_ms = opt && opt->timeout_ms ? opt->timeout_ms : m->timeout_ms;
-	gm_commit_set_deadline(c);
+	c->deadline_ns = gm_now_ns() + c->timeout_ms * UINT64_C(1000000);
 }
 
 /* Who has the slots is in an ioctl of the caller's, reads a dirty log, or adds a listener. */
@@ -188,6 +183,24 @@ int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 	return err;
 }
 
+int gpamap_clear_pending(struct gpamap *m)
+{
+	struct gpamap_commit_report report;
+	struct gpamap_txn *txn;
+	int err = gpamap_begin(m, &txn);
+
+	if (err)
+		return err;
+	err = gpamap_commit(txn, NULL, &report);
+	if (err) {
+		struct gm_msg msg = txn->msg;
+
+		gpamap_abort(txn);
+		return gm_map_fail(m, err, &msg);
+	}
+	return report.pending ? -EAGAIN : 0;
+}
+
 static struct gpamap_op op_as_data(const struct gm_op *op)
 {
 	const struct gm_slot *s = op->kind == GM_OP_DELETE ? &op->from : &op->to;
@@ -230,6 +243,7 @@ static int preview_used(struct gpamap_txn *txn, unsigned commit_flags, struct gp
 	if (err)
 		return err;
 	commit_init(&c, txn, NULL);
+	c.deadline_ns = 0;
 	gm_slots_lock(m);
 	err = gm_commit_prepare(&c, commit_flags);
 	if (!err)

@@ -129,20 +129,14 @@ static int sync_slot(void *arg, const struct gm_slot *s)
 	return f->scratch ? gm_dirty_harvest(m->backend, s, f->scratch) : -ENOMEM;
 }
 
-/* Bring what has been logged of a part of @r to the bits of @r. In a broken map some slots may be strays, and an undo
- * that failed has marked others in the table itself. pre: slots_lock. */
+/* Bring what has been logged of a part of @r to the bits of @r. pre: slots_lock. */
 static int sync_dirty(struct gpamap *m, struct gpamap_region *r, struct gm_range offsets)
 {
-	const struct gm_logged_tables tables = {
-		.slots = m->slots,
-		.nr_spaces = m->nr_spaces,
-		.strays = m->strays,
-		.nr_strays = m->nr_strays,
-		.unsure = m->broken,
-	};
 	struct fetch f = {.m = m};
-	int err = gm_logged_follow(&m->logged, &tables);
+	int err = gm_leftovers_settle(m);
 
+	if (!err)
+		err = gm_logged_follow(&m->logged, m->slots, m->nr_spaces);
 	if (!err)
 		err = gm_logged_each(&m->logged, r, offsets, sync_slot, &f);
 	gm_free(&m->alloc, f.scratch);

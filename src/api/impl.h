@@ -16,10 +16,10 @@
  * nothing more; and it may take edit. An accessor is inside for the copy of one piece, and takes nothing there.
  *
  * Invariants:
- *  A1  Between commits, slots[i].tree is what the kernel has in space i, but for slots marked missing and
- *      for strays, and these exist only while broken.
- *  A2  Between commits, views[i] is what the published set of views says, and (unless broken) every whole
- *      page that it backs is in one slot of slots[i], and no other page is.
+ *  A1  Between commits, slots[i].tree is what the kernel has in space i, but for leftovers that are missing or
+ *      strays; gm_leftovers_settle() brings them into it.
+ *  A2  Between commits, views[i] is what the published set of views says, and every whole page that it backs is in
+ *      one slot of slots[i], and no other page is; but for the ranges of leftovers.
  *  A3  While broken, the gate is shut.
  *  A4  A map is freed when gpamap_free() was called and its last region is gone; until then its edit lock
  *      and allocator serve gpamap_region_put().
@@ -95,8 +95,27 @@ struct gm_counters {
 	atomic_uint_fast64_t timeouts;
 	atomic_uint_fast64_t undone;
 	atomic_uint_fast64_t merges;
+	atomic_uint_fast64_t pending;
 	atomic_uint_fast32_t slots;
 	atomic_bool broken;
+};
+
+/* What an operation that KVM refused has left in the kernel (leftover.c). */
+enum gm_leftover_kind {
+	GM_STRAY = 1, /* a slot that the kernel has, and the table has not */
+	GM_MISSING,   /* one that the table has, and the kernel has not */
+	GM_REFLAGGED, /* one whose flags have been corrected in the table, which is to count as another version */
+	GM_SETTLED, /* by now the table is right; the views still differ */
+};
+
+struct gm_leftover {
+	enum gm_leftover_kind kind;
+	struct gm_slot slot; /* with a reference on its region */
+};
+
+struct gm_leftovers {
+	struct gm_leftover *l;
+	size_t n;
 };
 
 struct gpamap {
@@ -131,14 +150,27 @@ struct gpamap {
 	const struct gm_node **next_roots; /* of its views */
 	struct gm_stale *stale;		   /* of the views that it replaced */
 	uint64_t stamp;			   /* number of the last commit */
+	const struct gm_node **old_roots;  /* of the views as they are */
 	bool broken;
-	struct gm_slot *strays; /* slots that the kernel has and nobody wants; see plan.h */
-	size_t nr_strays;
+	struct gm_leftovers leftovers;
 	struct gm_logged logged; /* for fetches; may be behind the slots */
 	struct gm_listeners listeners;
 	_Atomic(pid_t) calling; /* A5; read by anyone */
 
 	struct gm_counters counters;
+};
+
+/* See execute.c. */
+enum gm_commit_state {
+	GM_COMMIT_PREPARED = 1,
+	GM_COMMIT_EARLY,
+	GM_COMMIT_SHUT,
+	GM_COMMIT_HELD,
+	GM_COMMIT_PUBLISHED,
+	GM_COMMIT_LATE,
+	GM_COMMIT_DONE,
+	GM_COMMIT_UNDONE,
+	GM_COMMIT_BROKEN,
 };
 
 /* A commit on its way. */
@@ -147,17 +179,25 @@ struct gm_commit {
 	struct gm_msg *msg;
 	struct gm_plan plan;
 	struct gm_plan_input in;
-	bool nothing_to_do;	/* no window was touched */
-	bool planned;		/* plan_make has succeeded; accept or reject is due */
-	struct gm_views *next;	/* to be published */
-	struct gm_views *old;	/* what it replaced; set while published */
-	uint64_t *scratch;	/* for the dirty bits of the largest slot to be harvested */
-	struct gm_slot *strays; /* room for what a failed undo may leave */
-	size_t nr_strays;
-	size_t done; /* operations [0, done) of the plan have been done */
-	bool shut;   /* by this commit */
+	/* Known when it is prepared: */
+	bool nothing_to_do; /* no window was touched */
+	bool planned;	    /* gm_plan_make() has succeeded; accept or reject is due */
+	bool needs_gate;
+	bool takes_memory;  /* the old views have memory in a window: accessors may be in it */
+	uint64_t *scratch;  /* for the dirty bits of the largest slot to be harvested */
+	uint32_t *new_ids;  /* room for the ids of all creates (check.c) */
+	uint64_t *kept_ids; /* a bit for each id that an undo could not free (undo.c) */
+	struct gm_leftovers leftovers; /* of this commit; there's room for all that it may leave */
 	unsigned timeout_ms;
-	uint64_t deadline_ns; /* for who is to come out, or to quiesce */
+	uint64_t deadline_ns; /* for all that it waits for */
+	/* While it is executed: */
+	enum gm_commit_state state;
+	size_t done; /* EX1 */
+	bool holds_gate;
+	bool holds_accessors;
+	bool next_published;
+	struct gm_views *next; /* to be published */
+	struct gm_views *old;  /* what it has replaced */
 	uint64_t blackout_start;
 	struct gm_stuck stuck;
 	const struct gpamap_listener *stuck_listener;
@@ -205,17 +245,56 @@ void gm_txn_end(struct gpamap_txn *txn);
  * what was prepared, call gm_commit_cancel(). Both with slots_lock held, without edit. */
 int gm_commit_prepare(struct gm_commit *c, unsigned flags);
 void gm_commit_cancel(struct gm_commit *c);
+/* What is left of it in the end, in either case. */
+void gm_commit_free(struct gm_commit *c);
 
 /* check.c: could KVM do the plan, as far as can be known before its first operation? -ERANGE, -EINVAL, -ENOTSUP: a
  * limit. -EBUSY: an id is in use by others. -ENOMEM. pre: slots_lock is held. */
 int gm_commit_check(struct gm_commit *c);
+/* Of the ids alone, and for the creates of one phase. */
+int gm_commit_check_ids(struct gm_commit *c, enum gm_phase phase);
 
-/* execute.c: */
-/* From now on, timeout_ms. */
-void gm_commit_set_deadline(struct gm_commit *c);
-/* Do the plan, all or nothing. On failure the slots are as before, or the map is broken and
- * -ENOTRECOVERABLE is returned. */
+/* execute.c: do the plan, all or nothing. On failure the slots are as before but for leftovers, or the map is broken
+ * and -ENOTRECOVERABLE is returned. */
 int gm_commit_execute(struct gm_commit *c);
+
+/* state.c */
+void gm_commit_enter(struct gm_commit *c, enum gm_commit_state state);
+/* Do one operation, and count it. */
+int gm_commit_slot_op(struct gm_commit *c, const struct gm_op *op);
+
+/* hold.c */
+/* From GM_COMMIT_EARLY to GM_COMMIT_HELD: hold vCPUs, listeners and accessors, as far as there is need. On failure
+ * some may be held, and are to be let go. -ETIMEDOUT. What a listener gave. */
+int gm_commit_hold(struct gm_commit *c);
+/* Let accessors in, if they are held. */
+void gm_commit_open_accessors(struct gm_commit *c);
+/* Resume listeners and open the gate. pre: it is held. */
+void gm_commit_open(struct gm_commit *c, bool changed);
+
+/* Does @op end a dirty log, so that its bits must be read before? */
+static inline bool gm_op_ends_log(const struct gm_op *op)
+{
+	return (op->kind == GM_OP_DELETE || op->kind == GM_OP_FLAGS) &&
+	       (op->from.flags & GM_SLOT_LOG);
+}
+
+/* undo.c: take back what is done; @err is why, and what to return unless that fails, too. */
+int gm_commit_undo(struct gm_commit *c, int err);
+
+/* leftover.c; all with slots_lock held. */
+/* Allocate room for what @c may leave. pre: planned. */
+int gm_leftovers_reserve(struct gm_commit *c);
+/* @c leaves @s. Can't fail. */
+void gm_leftover_note(struct gm_commit *c, enum gm_leftover_kind kind, const struct gm_slot *s);
+/* @c has ended, and the plan is accepted or rejected: what it has left is the map's. If it @succeeded, the map's own
+ * leftovers are gone. */
+void gm_leftovers_adopt(struct gm_commit *c, bool succeeded);
+/* Bring the table in line with the kernel. -ENOMEM: as before. pre: the tables are not edited. */
+int gm_leftovers_settle(struct gpamap *m);
+/* Let the commit look at their ranges. -ENOMEM. */
+int gm_leftovers_touch(struct gpamap *m);
+void gm_leftovers_forget(struct gpamap *m);
 
 /* listen.c: what a commit says to the listeners, if they are concerned. All with slots_lock held. */
 /* Ask them. A refusal is told to those who had agreed before it. */
@@ -234,14 +313,14 @@ bool gm_in_callback(struct gpamap *m);
 /* May this thread wait for a commit or a transaction to end? Else -EDEADLK, and a message about @what. */
 int gm_may_wait(struct gpamap *m, const char *what, struct gm_msg *msg);
 
+/* message.c */
+/* Keep @err and @msg for gpamap_last_message() of this thread, and return @err. @msg NULL: the errno says it all. */
+int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg);
+
 /* map.c */
-/* The kernel has none of them any more. */
-void gm_forget_strays(struct gpamap *m);
 /* Release regions that nothing reaches any more. No lock held. */
 void gm_reap(struct gpamap *m);
 void gm_map_put(struct gpamap *m);
-/* Keep @err and @msg for gpamap_last_message() of this thread, and return @err. @msg NULL: the errno says it all. */
-int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg);
 /* A map over @backend, which it then owns, also on failure. */
 int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	       const struct gpamap_options *opt, struct gm_msg *msg, struct gpamap **ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Maps: making, ending, and what can be asked of them. */
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +41,11 @@ static uint64_t max_slot_size(const struct gpamap_options *opt, uint64_t page_si
 	return size < most ? size : most;
 }
 
+static bool can_be_caught(int signo)
+{
+	return signo != SIGKILL && signo != SIGSTOP && !sigaction(signo, NULL, NULL);
+}
+
 static int check_options(const struct gpamap_options *opt, const struct gm_caps *caps,
 			 struct gm_msg *msg)
 {
@@ -58,8 +64,9 @@ static int check_options(const struct gpamap_options *opt, const struct gm_caps 
 		return gm_fail(msg, -EINVAL,
 			       "max_slot_size 0x%llx is no power of two of at least a page",
 			       (unsigned long long)max);
-	if (opt->kick_signal < 0 || opt->kick_signal > 64)
-		return gm_fail(msg, -EINVAL, "kick_signal %d is no signal", opt->kick_signal);
+	if (opt->kick_signal && !can_be_caught(opt->kick_signal))
+		return gm_fail(msg, -EINVAL, "kick_signal %d is no signal that can be caught",
+			       opt->kick_signal);
 	return 0;
 }
 
@@ -76,9 +83,10 @@ static int make_spaces(struct gpamap *m, const struct gpamap_options *opt)
 	m->slots = gm_calloc(&m->alloc, n, sizeof(*m->slots));
 	m->windows = gm_calloc(&m->alloc, n, sizeof(*m->windows));
 	m->next_roots = gm_calloc(&m->alloc, n, sizeof(*m->next_roots));
+	m->old_roots = gm_calloc(&m->alloc, n, sizeof(*m->old_roots));
 	m->stale = gm_calloc(&m->alloc, n, sizeof(*m->stale));
 	gm_logged_init(&m->logged, &m->alloc);
-	if (!m->views || !m->slots || !m->windows || !m->next_roots || !m->stale)
+	if (!m->views || !m->slots || !m->windows || !m->next_roots || !m->old_roots || !m->stale)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
 		gm_tree_init(&m->views[i], &gm_seg_type, &m->alloc);
@@ -106,6 +114,7 @@ static void free_spaces(struct gpamap *m)
 	gm_free(&m->alloc, m->slots);
 	gm_free(&m->alloc, m->windows);
 	gm_free(&m->alloc, m->next_roots);
+	gm_free(&m->alloc, m->old_roots);
 	gm_free(&m->alloc, m->stale);
 	gm_logged_destroy(&m->logged);
 }
@@ -155,7 +164,8 @@ static int make_gates(struct gpamap *m, const struct gpamap_options *opt)
 	err = gm_gate_init(&m->accessors, 0, true);
 	if (err)
 		gm_gate_destroy(&m->gate);
-	m->memory = (struct gm_memory){&m->accessors, &m->publish, m->backend->caps.limits.page_size};
+	m->memory =
+		(struct gm_memory){&m->accessors, &m->publish, m->backend->caps.limits.page_size};
 	return err;
 }
 
@@ -261,33 +271,27 @@ int gpamap_new_kvm(int vm_fd, const struct gpamap_options *opt, struct gpamap **
 	return gm_private_map_new(make_kvm, &vm_fd, opt, ret);
 }
 
-/* Errors are of no use to anyone here: a slot that can't be deleted goes with its VM. */
+static void delete_slot(struct gpamap *m, const struct gm_slot *s)
+{
+	struct gm_op op = {.kind = GM_OP_DELETE, .from = *s};
+
+	/* Errors are of no use to anyone here: a slot that can't be deleted goes with its VM. */
+	m->backend->ops->slot(m->backend, &op);
+}
+
+/* Also what is left over. One that is missing is refused, and no more. */
 static void delete_slots(struct gpamap *m)
 {
 	struct gm_range all = {0, UINT64_MAX};
 
+	for (size_t i = 0; i < m->leftovers.n; i++) {
+		if (m->leftovers.l[i].kind == GM_STRAY)
+			delete_slot(m, &m->leftovers.l[i].slot);
+	}
 	for (unsigned i = 0; i < m->nr_spaces; i++) {
-		gm_tree_for_each (node, m->slots[i].tree.base, all) {
-			struct gm_op op = {.kind = GM_OP_DELETE, .from = *gm_slot_of(node)};
-
-			if (!op.from.missing)
-				m->backend->ops->slot(m->backend, &op);
-		}
+		gm_tree_for_each (node, m->slots[i].tree.base, all)
+			delete_slot(m, gm_slot_of(node));
 	}
-	for (size_t i = 0; i < m->nr_strays; i++) {
-		struct gm_op op = {.kind = GM_OP_DELETE, .from = m->strays[i]};
-
-		m->backend->ops->slot(m->backend, &op);
-	}
-}
-
-void gm_forget_strays(struct gpamap *m)
-{
-	for (size_t i = 0; i < m->nr_strays; i++)
-		gm_region_unref(m->strays[i].region);
-	gm_free(&m->alloc, m->strays);
-	m->strays = NULL;
-	m->nr_strays = 0;
 }
 
 void gpamap_free(struct gpamap *m)
@@ -302,7 +306,7 @@ void gpamap_free(struct gpamap *m)
 	gm_synchronize();
 	gm_free(&m->alloc, v);
 	free_spaces(m);
-	gm_forget_strays(m);
+	gm_leftovers_forget(m);
 	pthread_mutex_lock(&m->edit);
 	gm_map_destroy(&m->map);
 	pthread_mutex_unlock(&m->edit);
@@ -337,50 +341,6 @@ void gm_reap(struct gpamap *m)
 	pthread_setcancelstate(cancel, NULL);
 }
 
-/* The last call that failed, of this thread. Only failures write it: what succeeds costs nothing. */
-static __attribute__((tls_model("initial-exec"))) _Thread_local struct {
-	const struct gpamap *map; /* for comparisons only, it may be gone */
-	uint64_t born_ns;
-	int err;
-	struct gm_msg msg; /* "": the errno says it all */
-} last;
-
-int gm_map_fail(struct gpamap *m, int err, const struct gm_msg *msg)
-{
-	last.map = m;
-	last.born_ns = m->born_ns;
-	last.err = err;
-	if (msg)
-		memcpy(last.msg.text, msg->text, strlen(msg->text) + 1);
-	else
-		last.msg.text[0] = '\0';
-	return err;
-}
-
-void gpamap_last_message(struct gpamap *m, char *buf, size_t size)
-{
-	const char *text = "";
-
-	if (!size)
-		return;
-	if (last.map == m && last.born_ns == m->born_ns)
-		text = last.msg.text[0] ? last.msg.text : strerror(-last.err);
-	strncpy(buf, text, size - 1);
-	buf[size - 1] = '\0';
-}
-
-/* Strays have ids that the table has not. */
-static bool stray_in(const struct gpamap *m, unsigned space, uint32_t first, uint32_t count)
-{
-	for (size_t i = 0; i < m->nr_strays; i++) {
-		const struct gm_slot *s = &m->strays[i];
-
-		if (s->space == space && s->id >= first && s->id - first < count)
-			return true;
-	}
-	return false;
-}
-
 int gpamap_reserve_slots(struct gpamap *m, unsigned space, uint32_t first, uint32_t count)
 {
 	struct gm_msg msg = {""};
@@ -393,8 +353,7 @@ int gpamap_reserve_slots(struct gpamap *m, unsigned space, uint32_t first, uint3
 	if (gm_may_wait(m, "slots are reserved", &msg))
 		return gm_map_fail(m, -EDEADLK, &msg);
 	gm_slots_lock(m);
-	err = stray_in(m, space, first, count) ? -EBUSY
-					       : gm_ids_reserve(&m->slots[space].ids, first, count);
+	err = gm_ids_reserve(&m->slots[space].ids, first, count);
 	gm_slots_unlock(m);
 	if (err) {
 		gm_fail(&msg, 0, "slots %u to %u of address space %u %s", first, first + count - 1,
@@ -417,6 +376,7 @@ void gpamap_get_stats(struct gpamap *m, struct gpamap_stats *ret)
 		.timeouts = atomic_load(&c->timeouts),
 		.undone = atomic_load(&c->undone),
 		.merges = atomic_load(&c->merges),
+		.pending = (uint32_t)atomic_load(&c->pending),
 		.slots = (uint32_t)atomic_load(&c->slots),
 		.membarrier = m->gate.membarrier,
 		.broken = atomic_load(&c->broken),

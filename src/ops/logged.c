@@ -34,7 +34,7 @@ void gm_logged_destroy(struct gm_logged *l)
 
 static int add(struct gm_logged *l, const struct gm_slot *slot)
 {
-	if (!(slot->flags & GM_SLOT_LOG) || slot->missing)
+	if (!(slot->flags & GM_SLOT_LOG))
 		return 0;
 	if (gm_array_reserve(l->alloc, (void **)&l->s, &l->room, l->n + 1, sizeof(*l->s)))
 		return -ENOMEM;
@@ -86,35 +86,31 @@ static size_t end_of_region(const struct gm_logged *l, size_t from)
 	return i;
 }
 
-static int collect(struct gm_logged *l, const struct gm_logged_tables *t)
+static int collect(struct gm_logged *l, const struct gm_slots *slots, unsigned nr_spaces)
 {
 	struct gm_range all = {0, UINT64_MAX};
 
-	for (unsigned i = 0; i < t->nr_spaces; i++) {
-		gm_tree_for_each (node, t->slots[i].tree.base, all) {
+	for (unsigned i = 0; i < nr_spaces; i++) {
+		gm_tree_for_each (node, slots[i].tree.base, all) {
 			if (add(l, gm_slot_of(node)))
 				return -ENOMEM;
 		}
 	}
-	for (size_t i = 0; i < t->nr_strays; i++) {
-		if (add(l, &t->strays[i]))
-			return -ENOMEM;
-	}
 	return 0;
 }
 
-int gm_logged_follow(struct gm_logged *l, const struct gm_logged_tables *t)
+int gm_logged_follow(struct gm_logged *l, const struct gm_slots *slots, unsigned nr_spaces)
 {
 	uint64_t versions = 0;
 
 	/* Each of them only grows. */
-	for (unsigned i = 0; i < t->nr_spaces; i++)
-		versions += t->slots[i].tree.stamp;
-	if (l->made && l->versions == versions && !t->unsure)
+	for (unsigned i = 0; i < nr_spaces; i++)
+		versions += slots[i].tree.stamp;
+	if (l->made && l->versions == versions)
 		return 0;
 	l->made = false;
 	l->n = 0;
-	if (collect(l, t))
+	if (collect(l, slots, nr_spaces))
 		return -ENOMEM;
 	if (l->n)
 		qsort(l->s, l->n, sizeof(*l->s), by_memory);
@@ -123,7 +119,7 @@ int gm_logged_follow(struct gm_logged *l, const struct gm_logged_tables *t)
 		make_tree(l->s + i, end - i);
 	}
 	l->versions = versions;
-	l->made = !t->unsure;
+	l->made = true;
 	return 0;
 }
 

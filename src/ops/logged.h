@@ -27,16 +27,8 @@ struct gm_logged {
 void gm_logged_init(struct gm_logged *l, const struct gm_alloc *alloc);
 void gm_logged_destroy(struct gm_logged *l);
 
-struct gm_logged_tables {
-	const struct gm_slots *slots; /* by address space; `missing` ones don't count */
-	unsigned nr_spaces;
-	const struct gm_slot *strays; /* slots that no table has */
-	size_t nr_strays;
-	bool unsure; /* slots have changed without a new version of their table, or may have: make it anew */
-};
-
-/* Follow the tables. O(n log n) if they have changed, else nothing. -ENOMEM: it knows nothing. */
-int gm_logged_follow(struct gm_logged *l, const struct gm_logged_tables *tables);
+/* Follow the tables, by address space. O(n log n) if they have changed, else nothing. -ENOMEM: it knows nothing. */
+int gm_logged_follow(struct gm_logged *l, const struct gm_slots *slots, unsigned nr_spaces);
 
 /* Call @each for the slots that log memory of @r at @offsets, until one returns an error, which is returned. O(log n)
  * for each. pre: followed, and the tables have not changed since. */

@@ -26,29 +26,7 @@ static int add_kept(struct gm_draft *d, const struct gm_kept *k)
 	return err;
 }
 
-size_t gm_pieces_from(const struct gm_pieces *p, uint64_t gpa)
-{
-	size_t low = 0, high = p->n;
-
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-
-		if (p->p[mid].slot.gpa.last < gpa)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
 /* --------------------------------------------------------------------------- touched --- */
-
-int gm_compare_u64(const void *a, const void *b)
-{
-	uint64_t ua = *(const uint64_t *)a, ub = *(const uint64_t *)b;
-
-	return (ua > ub) - (ua < ub);
-}
 
 static bool is_forced(const struct gm_draft *d, uint64_t first)
 {
@@ -88,7 +66,7 @@ static bool may_stay(const struct gm_draft *d, const struct gm_slot *s, struct g
 	struct gm_slot now;
 	uint32_t differ;
 
-	if (s->missing || is_forced(d, s->gpa.first) || !gm_run_find(d->view, s->gpa, &run) ||
+	if (is_forced(d, s->gpa.first) || !gm_run_find(d->view, s->gpa, &run) ||
 	    run.range.first != s->gpa.first || run.range.last != s->gpa.last)
 		return false;
 	now = gm_run_slot(&run, d->space);

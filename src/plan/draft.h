@@ -3,16 +3,18 @@
  * The planner's own: the draft of one address space, and the steps that fill it.
  *
  *     classify    old slots, next view -> slots that go, slots that stay, slots that come
- *     moves       which of them overlap; which go and come as one; the phase of each
+ *     moves       which of them overlap; which may go and come as one
+ *     bindings    over all spaces: which share pages of a guest_memfd
+ *     phases      the phase of each
  *     budget      do they fit into the ids? If not: merge (and classify again), or go critical
  *     number      give out ids
  *
  * Invariants of a draft that is classified:
- *  D1  gone, kept and come are sorted by GPA. No slot is in both gone and kept, and no two of gone and kept,
- *      and no two of kept and come, overlap.
- *  D2  Every touched slot is in gone or kept. Whatever the next view backs, in a whole page of the touched
- *      ranges or of a slot that goes, is in kept or come, and nothing else is in come.
- *  D3  gone[g].mate == c if and only if come[c].mate == g: both are one MOVE.
+ *  DR1  gone, kept and come are sorted by GPA. No slot is in both gone and kept, and no two of gone and kept,
+ *       and no two of kept and come, overlap.
+ *  DR2  Every touched slot is in gone or kept. Whatever the next view backs, in a whole page of the touched
+ *       ranges or of a slot that goes, is in kept or come, and nothing else is in come.
+ *  DR3  gone[g].mate == c if and only if come[c].mate == g: both are one MOVE.
  */
 #ifndef GM_PLAN_DRAFT_H
 #define GM_PLAN_DRAFT_H
@@ -36,7 +38,9 @@ struct gm_piece {
 	struct gm_slot slot;
 	size_t mate;
 	enum gm_phase phase; /* of its delete, create or (the same in both) move */
-	bool hit; /* it overlaps one of the other sort; a missing slot overlaps nothing */
+	bool hit; /* it overlaps one of the other sort, or shares pages of a guest_memfd with it */
+	bool decisive; /* see plan.h */
+	bool last;     /* the one decisive operation, to be done last of the early ones */
 };
 
 struct gm_pieces {
@@ -60,6 +64,7 @@ struct gm_draft {
 	struct gm_msg *msg;
 	unsigned space;
 	struct gm_slots *slots;
+	const struct gm_node *old_view;
 	const struct gm_node *view;
 	struct gm_windows touched; /* ranges to look at, in whole pages */
 	struct gm_windows area;	   /* of these, and of what goes, the part that no slot keeps */
@@ -71,10 +76,19 @@ struct gm_draft {
 	uint64_t *forced; /* where slots begin that are to go to be merged; sorted */
 	size_t nr_forced;
 	size_t forced_room;
-	uint32_t *stray_ids; /* of the strays of this space; sorted */
-	size_t nr_stray_ids;
 	uint32_t merged;
+	size_t more_moves; /* to be used although they don't pay, because they need no id */
 };
+
+/* draft.c */
+
+/* How many slots the space may have at a time. */
+uint32_t gm_draft_capacity(const struct gm_draft *d);
+/* The index of the first entry of @p that ends at @gpa or beyond; @p->n: none. */
+size_t gm_pieces_from(const struct gm_pieces *p, uint64_t gpa);
+/* The order of draft->forced, for qsort() and bsearch(). */
+int gm_compare_u64(const void *a, const void *b);
+void gm_draft_destroy(struct gm_draft *d);
 
 /* runs.c */
 
@@ -87,37 +101,36 @@ bool gm_range_to_pages(struct gm_range r, uint64_t page_size, bool outward, stru
 
 /* classify.c: fill touched, gone, kept, area and come, anew. -ENOMEM, -ENOSPC, -EPERM. */
 int gm_draft_classify(struct gm_draft *d);
-/* The index of the first entry of @p that ends at @gpa or beyond; @p->n: none. */
-size_t gm_pieces_from(const struct gm_pieces *p, uint64_t gpa);
-/* The order of draft->forced, for qsort() and bsearch(). */
-int gm_compare_u64(const void *a, const void *b);
 
-/* moves.c: find what overlaps, pair gone and come to moves, and give each its phase. -ENOMEM. */
+/* moves.c: mark what overlaps, and pair what could be one move. -ENOMEM. */
 int gm_draft_pair(struct gm_draft *d);
+
+/* bindings.c: mark what goes and comes with the same pages of a guest_memfd, in whatever spaces. -ENOMEM; -EBUSY: some
+ * would be in two slots. pre: all @n drafts are paired. */
+int gm_drafts_bind(struct gm_draft *drafts, unsigned n);
+
+/* phases.c */
+
+/* Settle which pairs are moves, and give each piece and flag its phase. pre: paired, and bound. */
+void gm_draft_phase(struct gm_draft *d);
+/* If the only critical operation of @n drafts is decisive, and critical for no other reason, let it be the last of
+ * the early ones. True: it is. */
+bool gm_drafts_decide(struct gm_draft *drafts, unsigned n);
 
 /* budget.c */
 
-/* How many slots the space may have at a time. */
-uint32_t gm_draft_capacity(const struct gm_draft *d);
-/* Classify, pair, and see to it that no more slots than allowed are needed at any time.
- * -ENOMEM, -ENOSPC, -EPERM. */
-int gm_draft_fill(struct gm_draft *d);
-void gm_draft_destroy(struct gm_draft *d);
+/* If more slots are needed than allowed, use moves, and if that isn't enough merge pieces; *@again: then it is paired
+ * anew, and to be bound and phased again. -ENOMEM, -ENOSPC, -EPERM. pre: phased. */
+int gm_draft_relieve(struct gm_draft *d, bool *again);
+/* See to it that no more slots than allowed are needed at any time. -ENOSPC. pre: phased. */
+int gm_draft_fit(struct gm_draft *d);
 
 /* number.c: give ids to what comes, and write down in @plan which ids change hands. On failure (-ENOMEM) what
- * was taken is written down as well. pre: gm_draft_fill(). */
+ * was taken is written down as well. pre: gm_draft_fit(). */
 int gm_draft_number(struct gm_draft *d, struct gm_plan *plan);
-void gm_draft_sort_ids(uint32_t *ids, size_t n);
-/* Does a stray of this space have @id? */
-bool gm_draft_is_stray(const struct gm_draft *d, uint32_t id);
 
 /* merge.c: force slots that could be one with a neighbour to go, the oldest first, so that the space has
  * @want slots less if there are as many. *@found: whether there are any. -ENOMEM. */
 int gm_draft_merge(struct gm_draft *d, size_t want, bool *found);
-
-/* ids.c */
-bool gm_ids_has(const struct gm_ids *ids, uint32_t id);
-/* Take @id. pre: it is below the limit, and free. */
-void gm_ids_mark(struct gm_ids *ids, uint32_t id);
 
 #endif

@@ -2,7 +2,6 @@
 /* Slot ids of an address space: three bitmaps, and a hint that keeps looking for a free one short. */
 #include <errno.h>
 
-#include "plan/draft.h"
 #include "plan/slot.h"
 
 #define WORD_BITS 64u
@@ -78,7 +77,7 @@ void gm_ids_set_known(struct gm_ids *ids, uint32_t id)
 		set(ids->known, id);
 }
 
-bool gm_ids_has(const struct gm_ids *ids, uint32_t id)
+static bool has(const struct gm_ids *ids, uint32_t id)
 {
 	return id < ids->limit && test(ids->taken, id);
 }
@@ -115,7 +114,7 @@ bool gm_ids_take(struct gm_ids *ids, uint32_t *ret)
 
 void gm_ids_put(struct gm_ids *ids, uint32_t id)
 {
-	if (!gm_ids_has(ids, id))
+	if (!has(ids, id))
 		return;
 	ids->taken[id / WORD_BITS] &= ~(UINT64_C(1) << id % WORD_BITS);
 	ids->nr_taken--;

@@ -3,9 +3,9 @@
  * From the drafts of all address spaces to one plan, and to the next tables.
  *
  * Between gm_plan_make() and accept or reject:
- *  I1  The working version of each table is the next one; its base is what the kernel has.
- *  I2  Ids are taken for both.
- *  I3  plan->ids says which of them only one of the two needs.
+ *  PL1  The working version of each table is the next one; its base is what the kernel has.
+ *  PL2  Ids are taken for both.
+ *  PL3  plan->ids says which of them only one of the two needs.
  */
 #include <errno.h>
 
@@ -27,6 +27,7 @@ static void forget_ops(struct gm_plan *plan)
 {
 	plan->n = plan->nr_early = plan->nr_critical = plan->nr_late = 0;
 	plan->merged = 0;
+	plan->decisive = false;
 }
 
 /* ------------------------------------------------------------------------ operations --- */
@@ -44,18 +45,12 @@ static void add_op(struct gm_plan *plan, enum gm_phase phase, enum gm_op_kind ki
 		op->to = *to;
 }
 
-static void add_strays(struct gm_plan *plan, const struct gm_plan_input *in)
-{
-	for (size_t i = 0; i < in->nr_strays; i++)
-		add_op(plan, GM_CRITICAL, GM_OP_DELETE, &in->strays[i], NULL);
-}
-
 static void add_deletes(struct gm_plan *plan, const struct gm_draft *d, enum gm_phase phase)
 {
 	for (size_t i = 0; i < d->gone.n; i++) {
 		const struct gm_piece *p = &d->gone.p[i];
 
-		if (p->phase == phase && p->mate == GM_NO_MATE && !p->slot.missing)
+		if (p->phase == phase && p->mate == GM_NO_MATE && !p->last)
 			add_op(plan, phase, GM_OP_DELETE, &p->slot, NULL);
 	}
 }
@@ -75,7 +70,7 @@ static void add_creates(struct gm_plan *plan, const struct gm_draft *d, enum gm_
 	for (size_t i = 0; i < d->come.n; i++) {
 		const struct gm_piece *p = &d->come.p[i];
 
-		if (p->phase == phase && p->mate == GM_NO_MATE)
+		if (p->phase == phase && p->mate == GM_NO_MATE && !p->last)
 			add_op(plan, phase, GM_OP_CREATE, NULL, &p->slot);
 	}
 }
@@ -90,22 +85,31 @@ static void add_flags(struct gm_plan *plan, const struct gm_draft *d, enum gm_ph
 	}
 }
 
+static void add_last(struct gm_plan *plan, const struct gm_draft *d, enum gm_phase phase)
+{
+	for (size_t i = 0; i < d->gone.n; i++) {
+		if (d->gone.p[i].last)
+			add_op(plan, phase, GM_OP_DELETE, &d->gone.p[i].slot, NULL);
+	}
+	for (size_t i = 0; i < d->come.n; i++) {
+		if (d->come.p[i].last)
+			add_op(plan, phase, GM_OP_CREATE, NULL, &d->come.p[i].slot);
+	}
+}
+
 /* Critical: deletes first, as what comes may need their ranges and ids. Then moves, whose targets overlap deleted
- * slots at most, and creates, which may overlap the sources of moves. Late: what is more likely to fail
- * comes first, while there is least to be undone. */
+ * slots at most, and creates, which may overlap the sources of moves. */
 static size_t add_phase(struct gm_plan *plan, const struct gm_plan_input *in,
 			const struct gm_draft *drafts, enum gm_phase phase)
 {
 	typedef void (*adder)(struct gm_plan *, const struct gm_draft *, enum gm_phase);
 	static const adder orders[][4] = {
-		[GM_EARLY] = {add_creates, add_flags},
+		[GM_EARLY] = {add_creates, add_flags, add_last},
 		[GM_CRITICAL] = {add_deletes, add_moves, add_creates, add_flags},
-		[GM_LATE] = {add_moves, add_deletes, add_flags},
+		[GM_LATE] = {add_deletes, add_flags},
 	};
 	size_t before = plan->n;
 
-	if (phase == GM_CRITICAL)
-		add_strays(plan, in);
 	for (int k = 0; k < 4 && orders[phase][k]; k++) {
 		for (unsigned i = 0; i < in->nr_spaces; i++)
 			orders[phase][k](plan, &drafts[i], phase);
@@ -116,7 +120,7 @@ static size_t add_phase(struct gm_plan *plan, const struct gm_plan_input *in,
 static int add_ops(struct gm_plan *plan, const struct gm_plan_input *in,
 		   const struct gm_draft *drafts)
 {
-	size_t most = in->nr_strays;
+	size_t most = 0;
 	int err;
 
 	for (unsigned i = 0; i < in->nr_spaces; i++) {
@@ -166,14 +170,50 @@ static int edit_table(const struct gm_draft *d)
 
 /* -------------------------------------------------------------------------- the plan --- */
 
-static int make_draft(struct gm_draft *d, struct gm_plan *plan)
-{
-	int err = gm_draft_fill(d);
+/* Steps of all drafts, in turn: each needs the one before in all spaces, since a guest_memfd is not of one. */
 
+static int bind_and_phase(struct gm_draft *drafts, unsigned n)
+{
+	int err = gm_drafts_bind(drafts, n);
+
+	for (unsigned i = 0; !err && i < n; i++)
+		gm_draft_phase(&drafts[i]);
+	return err;
+}
+
+static int judge(struct gm_draft *drafts, unsigned n)
+{
+	bool again = false;
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < n; i++) {
+		err = gm_draft_classify(&drafts[i]);
+		if (!err)
+			err = gm_draft_pair(&drafts[i]);
+	}
 	if (!err)
-		err = gm_draft_number(d, plan);
-	if (!err)
-		err = edit_table(d);
+		err = bind_and_phase(drafts, n);
+	for (unsigned i = 0; !err && i < n; i++)
+		err = gm_draft_relieve(&drafts[i], &again);
+	if (!err && again)
+		err = bind_and_phase(drafts, n);
+	for (unsigned i = 0; !err && i < n; i++)
+		err = gm_draft_fit(&drafts[i]);
+	return err;
+}
+
+static int fill(struct gm_plan *plan, struct gm_draft *drafts, unsigned n)
+{
+	int err = judge(drafts, n);
+
+	if (err)
+		return err;
+	plan->decisive = gm_drafts_decide(drafts, n);
+	for (unsigned i = 0; !err && i < n; i++) {
+		err = gm_draft_number(&drafts[i], plan);
+		if (!err)
+			err = edit_table(&drafts[i]);
+	}
 	return err;
 }
 
@@ -186,6 +226,7 @@ static struct gm_draft empty_draft(const struct gm_plan_input *in, unsigned spac
 		.msg = msg,
 		.space = space,
 		.slots = &in->slots[space],
+		.old_view = in->old_views[space],
 		.view = in->views[space],
 	};
 
@@ -197,7 +238,7 @@ static struct gm_draft empty_draft(const struct gm_plan_input *in, unsigned spac
 int gm_plan_make(struct gm_plan *plan, const struct gm_plan_input *in, struct gm_msg *msg)
 {
 	struct gm_draft *drafts = gm_calloc(in->alloc, in->nr_spaces, sizeof(*drafts));
-	int err = 0;
+	int err;
 
 	forget_ops(plan);
 	plan->nr_ids = 0;
@@ -205,8 +246,7 @@ int gm_plan_make(struct gm_plan *plan, const struct gm_plan_input *in, struct gm
 		return -ENOMEM;
 	for (unsigned i = 0; i < in->nr_spaces; i++)
 		drafts[i] = empty_draft(in, i, msg);
-	for (unsigned i = 0; !err && i < in->nr_spaces; i++)
-		err = make_draft(&drafts[i], plan);
+	err = fill(plan, drafts, in->nr_spaces);
 	if (!err)
 		err = add_ops(plan, in, drafts);
 	if (err) {

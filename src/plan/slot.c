@@ -36,3 +36,13 @@ bool gm_slot_same_backing(const struct gm_slot *a, const struct gm_slot *b)
 	return !(a->flags & GM_SLOT_GUEST_MEMFD) ||
 	       (a->gmem_fd == b->gmem_fd && a->gmem_offset + by == b->gmem_offset);
 }
+
+bool gm_slot_kept_alive(const struct gm_slot *s)
+{
+	const struct gpamap_region *r = s->region;
+
+	if (!r || !r->release || s->hva != r->now.hva + s->offset)
+		return false;
+	/* This transaction gives the region its memory: should it be aborted, the caller may free that. */
+	return !r->touched || r->was.hva == r->now.hva;
+}

@@ -34,8 +34,6 @@ struct gm_slot {
 	uint32_t space;
 	uint32_t id;
 	uint32_t flags; /* GM_SLOT_* */
-	/* An undo failed to bring it back: the table has it, the kernel does not. */
-	bool missing;
 };
 
 /* Trees of slots have this type, and tag 0. */
@@ -48,6 +46,10 @@ static inline struct gm_slot *gm_slot_of(const struct gm_node *node)
 
 /* Do both show the same memory in the same way at every page they share? LOG is not looked at. */
 bool gm_slot_same_backing(const struct gm_slot *a, const struct gm_slot *b);
+/* Does the library say when the memory of @s may be freed, by a release callback? Then it can keep it until the slot is
+ * gone. Otherwise, and where its region gets other memory or has got it, the caller may free it when the commit has
+ * returned, and the slot must be gone by then (P5). To be called by the thread that has the transaction. */
+bool gm_slot_kept_alive(const struct gm_slot *s);
 
 /* Slot ids of an address space: taken by slots, or reserved by the caller. */
 struct gm_ids {
@@ -76,6 +78,8 @@ void gm_ids_set_known(struct gm_ids *ids, uint32_t id);
 /* A free id, the lowest; marked taken. False: none. */
 bool gm_ids_take(struct gm_ids *ids, uint32_t *ret);
 void gm_ids_put(struct gm_ids *ids, uint32_t id);
+/* Take @id. pre: it is below the limit, and free. */
+void gm_ids_mark(struct gm_ids *ids, uint32_t id);
 
 struct gm_slots {
 	struct gm_tree tree; /* struct gm_slot by GPA */

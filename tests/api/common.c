@@ -281,6 +281,12 @@ struct gpamap_region *vm_region(struct vm *vm, const struct gpamap_region_desc *
 	return region;
 }
 
+static void not_needed_any_more(void *opaque)
+{
+	(void)opaque;
+}
+
+/* With a release callback: its slots may be deleted late. */
 struct gpamap_region *vm_ram(struct vm *vm, void *hva, uint64_t pages, uint64_t max_pages)
 {
 	struct gpamap_region_desc desc = {
@@ -289,6 +295,7 @@ struct gpamap_region *vm_ram(struct vm *vm, void *hva, uint64_t pages, uint64_t 
 		.size = pages * PAGE,
 		.max_size = max_pages * PAGE,
 		.hva = hva,
+		.release = not_needed_any_more,
 	};
 
 	return vm_region(vm, &desc);

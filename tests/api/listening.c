@@ -138,6 +138,8 @@ void ears_reset(void)
 
 /* -------------------------------------------------------------------------------- set-up --- */
 
+static struct gpamap_region *goes; /* what begin_split() removes */
+
 int ears_memory(void **state)
 {
 	(void)state;
@@ -153,7 +155,8 @@ int ears_setup(void **state)
 	vm_open(&vm, NULL, NULL);
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 16 * PAGE, mem_a, GPAMAP_RW));
-	ok_txn(txn, gpamap_map_pages(txn, 0, 40 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	goes = vm_ram(&vm, mem_b, 1, 0);
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), 40 * PAGE, goes, 0));
 	vm_commit(&vm, txn);
 	ears_open(&vm);
 	return 0;
@@ -163,6 +166,7 @@ int ears_teardown(void **state)
 {
 	(void)state;
 	ears_close();
+	gpamap_region_put(goes);
 	vm_close(&vm);
 	return 0;
 }
@@ -173,7 +177,7 @@ struct gpamap_txn *begin_split(void)
 
 	ok_txn(txn, gpamap_protect_pages(txn, 0, 8 * PAGE, PAGE, GPAMAP_RO));
 	ok_txn(txn, gpamap_map_pages(txn, 0, 30 * PAGE, PAGE, mem_b, GPAMAP_RW));
-	ok_txn(txn, gpamap_unmap_pages(txn, 0, 40 * PAGE, PAGE));
+	ok_txn(txn, gpamap_remove(txn, goes));
 	return txn;
 }
 

@@ -46,7 +46,8 @@ void ears_reset(void);
 		heard[0] = '\0';                     \
 	} while (0)
 
-/* A VM of which pages 0 to 15 are A and page 40 is B, with listeners. The set-up of each test, and of all. */
+/* A VM of which pages 0 to 15 are A and page 40, a region with a release callback, is B, with listeners. The set-up of
+ * each test, and of all. */
 int ears_memory(void **state);
 int ears_setup(void **state);
 int ears_teardown(void **state);

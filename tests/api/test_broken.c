@@ -148,6 +148,8 @@ static bool break_twice(size_t step, unsigned first, unsigned second, bool forev
 		gpamap_abort(txn);
 	if (hit)
 		script_empty_commit(&s);
+	if (!*broke)
+		ok(gpamap_clear_pending(s.vm.map));
 	if (*broke)
 		world_check(&s.vm, &worlds[!hit && second % 2 == 0 ? step + 1 : step]);
 	vm_check_settled(&s.vm);

@@ -128,7 +128,8 @@ static void protect_a_part(void **state)
 	expect(CHANGE(gpamap_protect_pages(txn, 0, 4 * PAGE, 4 * PAGE, GPAMAP_RW)), 0, 2, 0);
 	vm_check_pages(&vm, 0, 16, A, 0, true);
 	assert_int_equal(vm_stats(&vm).slots, 3);
-	expect(CHANGE(gpamap_protect_pages(txn, 0, 4 * PAGE, 4 * PAGE, GPAMAP_NONE)), 0, 0, 1);
+	/* One slot that goes or comes, and all is decided: no gate. */
+	expect(CHANGE(gpamap_protect_pages(txn, 0, 4 * PAGE, 4 * PAGE, GPAMAP_NONE)), 1, 0, 0);
 	vm_check_hole(&vm, 4, 4);
 	expect(CHANGE(gpamap_protect_pages(txn, 0, 4 * PAGE, 4 * PAGE, GPAMAP_RO)), 1, 0, 0);
 	vm_check_pages(&vm, 4, 4, A, 4, false);
@@ -153,7 +154,8 @@ static void move(void **state)
 	struct gpamap_txn *txn;
 
 	(void)state;
-	expect(CHANGE(gpamap_move(txn, r, 16 * PAGE)), 0, 0, 1);
+	/* To a free place: a create there, a delete here. KVM makes a slot invalid before it refuses to move it. */
+	expect(CHANGE(gpamap_move(txn, r, 16 * PAGE)), 1, 0, 1);
 	vm_check_pages(&vm, 16, 8, A, 0, true);
 	vm_check_hole(&vm, 0, 16);
 	assert_int_equal(vm_stats(&vm).gate_shut, 0);
@@ -161,7 +163,7 @@ static void move(void **state)
 	vm_check_pages(&vm, 20, 8, A, 0, true);
 	vm_check_hole(&vm, 16, 4);
 	assert_int_equal(vm_stats(&vm).gate_shut, 1);
-	assert_int_equal(gpamap_sim_calls(vm.sim, GPAMAP_SIM_MOVE), 2);
+	assert_int_equal(gpamap_sim_calls(vm.sim, GPAMAP_SIM_MOVE), 1);
 }
 
 static void one_instant(void **state)
@@ -272,7 +274,7 @@ static void rom_device(void **state)
 	(void)state;
 	expect(CHANGE(gpamap_add(txn, gpamap_root(vm.map, 0), 0, rom, 0)), 1, 0, 0);
 	vm_check_pages(&vm, 0, 4, A, 0, false);
-	expect(CHANGE(gpamap_set_rom_mode(txn, rom, false)), 0, 0, 1);
+	expect(CHANGE(gpamap_set_rom_mode(txn, rom, false)), 1, 0, 0);
 	vm_check_hole(&vm, 0, 4);
 	expect(CHANGE(gpamap_set_rom_mode(txn, rom, true)), 1, 0, 0);
 	vm_check_pages(&vm, 0, 4, A, 0, false);
@@ -350,7 +352,7 @@ static void two_spaces(void **state)
 	assert_int_equal(vm_stats(&two).slots, 2);
 	txn = vm_begin(&two);
 	ok_txn(txn, gpamap_unmap_pages(txn, 1, 0, 64 * PAGE));
-	expect(vm_commit(&two, txn), 0, 0, 1);
+	expect(vm_commit(&two, txn), 1, 0, 0);
 	vm_close(&two);
 }
 
@@ -403,12 +405,14 @@ static struct gpamap_commit_report stretched(struct gpamap_txn *txn, enum gpamap
 static void blackout(void **state)
 {
 	struct gpamap_region *r = ram_at(mem_b, 64, 8, 0);
+	struct gpamap_region *late = vm_ram(&vm, mem_c, 1, 0);
 	struct gpamap_commit_report report;
 	struct gpamap_txn *txn;
 	uint64_t took;
 
 	(void)state;
 	CHANGE(gpamap_map_pages(txn, 0, 0, 16 * PAGE, mem_a, GPAMAP_RW));
+	CHANGE(gpamap_add(txn, gpamap_root(vm.map, 0), 40 * PAGE, late, 0));
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_protect_pages(txn, 0, 4 * PAGE, PAGE, GPAMAP_RO));
 	report = stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took);
@@ -416,18 +420,19 @@ static void blackout(void **state)
 	assert_in_range(report.blackout_ns, STRETCH_NS, took);
 
 	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_map_pages(txn, 0, 40 * PAGE, PAGE, mem_c, GPAMAP_RW));
+	ok_txn(txn, gpamap_map_pages(txn, 0, 42 * PAGE, PAGE, mem_c, GPAMAP_RW));
 	ok_txn(txn, gpamap_move(txn, r, 66 * PAGE));
 	report = stretched(txn, GPAMAP_SIM_BEFORE_CREATE, &took);
 	expect(report, 1, 1, 0);
 	assert_in_range(report.blackout_ns, 1, took - STRETCH_NS);
 
 	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_unmap_pages(txn, 0, 40 * PAGE, PAGE));
+	ok_txn(txn, gpamap_remove(txn, late));
 	ok_txn(txn, gpamap_move(txn, r, 64 * PAGE));
 	report = stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took);
 	expect(report, 0, 1, 1);
 	assert_in_range(report.blackout_ns, 1, took - STRETCH_NS);
+	gpamap_region_put(late);
 }
 
 static void no_blackout(void **state)
@@ -440,7 +445,7 @@ static void no_blackout(void **state)
 	expect(stretched(txn, GPAMAP_SIM_BEFORE_CREATE, &took), 1, 0, 0);
 	txn = vm_begin(&vm);
 	ok_txn(txn, gpamap_unmap_pages(txn, 0, 0, PAGE));
-	expect(stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took), 0, 0, 1);
+	expect(stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took), 1, 0, 0);
 	txn = vm_begin(&vm);
 	expect(stretched(txn, GPAMAP_SIM_AFTER_DELETE, &took), 0, 0, 0);
 }

@@ -127,54 +127,10 @@ static void replaced_by_a_commit(void **state)
 	assert_int_equal(atomic_load(&reader.released), 1);
 }
 
-static int agree(void *opaque, const struct gpamap_change *change)
-{
-	(void)opaque;
-	(void)change;
-	return 0;
-}
-
-/* The new views are published, and the late operation that fails is yet to come. */
-static void read_the_new(void *opaque, bool changed)
-{
-	(void)opaque;
-	if (changed)
-		start_reader();
-}
-
-static void taken_back_by_an_undo(void **state)
-{
-	const struct gpamap_listener_desc desc = {
-		.name = "reader", .prepare = agree, .resume = read_the_new};
-	struct gpamap_listener *listener;
-	struct gpamap_region *gone = owned(mem_b, 4);
-	struct gpamap_txn *txn = vm_begin(&vm);
-	struct world before;
-
-	(void)state;
-	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 16 * PAGE, mem_a, GPAMAP_RW));
-	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), 40 * PAGE, gone, 0));
-	vm_commit(&vm, txn);
-	world_take(&vm, &before);
-	ok(gpamap_listener_add(vm.map, &desc, &listener));
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_protect_pages(txn, 0, 4 * PAGE, PAGE, GPAMAP_RO));
-	ok_txn(txn, gpamap_remove(txn, gone));
-	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 2, EIO, false);
-	refused(txn, gpamap_commit(txn, NULL, NULL), -EIO);
-	check_reader();
-	world_check(&vm, &before);
-	gpamap_abort(txn);
-	assert_int_equal(atomic_load(&reader.released), 0);
-	gpamap_listener_remove(listener);
-	gpamap_region_put(gone);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(replaced_by_a_commit, setup, teardown),
-		cmocka_unit_test_setup_teardown(taken_back_by_an_undo, setup, teardown),
 	};
 
 	mems_new(16);

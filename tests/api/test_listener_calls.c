@@ -271,12 +271,12 @@ static void calls_from_callbacks(void **state)
 	tried = 0;
 	ears[1].also = try_all;
 	current = begin_split();
-	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 2, EIO, false);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_CREATE, 2, EIO, false);
 	refused(current, commit_with(false), -EIO);
-	assert_non_null(strstr(gpamap_message(current), "can't delete slot"));
-	assert_int_equal(tried, 6);
+	assert_non_null(strstr(gpamap_message(current), "can't create slot"));
+	assert_int_equal(tried, 4);
 	ok(commit_with(true));
-	assert_int_equal(tried, 10);
+	assert_int_equal(tried, 8);
 	check_split();
 	vm_check_settled(&vm);
 	gpamap_region_put(logged);

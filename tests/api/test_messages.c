@@ -7,7 +7,6 @@
 
 static uint8_t *mem;
 
-
 static int setup(void **state)
 {
 	struct gpamap_txn *txn;

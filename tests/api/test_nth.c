@@ -6,7 +6,9 @@
  * ioctl, reading a dirty log), for n = 1, 2, ... until nothing fails any more, once and for good: a VM is
  * brought to where the transaction begins, the nth such thing fails in it, and then
  *  - all that can be seen of the VM is as before, and a retry, or a transaction after an abort, succeeds; or
- *  - the undo failed, too: runs are refused, until a later commit repairs the map, to the old or the new one.
+ *  - the undo failed, too: runs are refused, until a later commit repairs the map, to the old or the new one; or
+ *  - the commit has succeeded, and what is left of the old map is pending; or something is pending that an undo of what
+ *    was early could not take away. It is cleared when nothing fails any more.
  */
 #include "script.h"
 
@@ -23,6 +25,7 @@ static struct {
 	unsigned hits;
 	unsigned undone;
 	unsigned broken;
+	unsigned pending;  /* had happened, and left something */
 	unsigned unharmed; /* went well in spite of it */
 } seen;
 
@@ -63,7 +66,7 @@ static void recover(struct script *s, struct gpamap_txn *txn, size_t step, const
 	}
 	if (edited && way % 2) {
 		arm(s, f, 0);
-		if (!broken)
+		if (!broken && !vm_stats(&s->vm).pending)
 			world_check(&s->vm, &worlds[step]);
 		ok_txn(txn, gpamap_commit(txn, &opt, NULL));
 	} else {
@@ -73,6 +76,7 @@ static void recover(struct script *s, struct gpamap_txn *txn, size_t step, const
 			check_view(s, &worlds[step]);
 			script_empty_commit(s);
 		}
+		ok(gpamap_clear_pending(s->vm.map));
 		world_check(&s->vm, &worlds[step]);
 		vm_check_settled(&s->vm);
 		script_commit(s, step);
@@ -124,9 +128,14 @@ static bool attempt(size_t step, const struct fault *f, unsigned nth)
 	assert_true(hit || !err);
 	if (err)
 		after_failure(&s, txn, step, f, nth, err, edited);
+	else if (vm_stats(&s.vm).pending)
+		seen.pending++;
 	else
 		seen.unharmed += hit;
+	assert_true(hit || !vm_stats(&s.vm).pending);
+	script_check_runs(&s, false);
 	arm(&s, f, 0);
+	ok(gpamap_clear_pending(s.vm.map));
 	seen.hits += hit;
 	world_check(&s.vm, &worlds[step + 1]);
 	vm_check_settled(&s.vm);
@@ -144,8 +153,8 @@ static void every_nth(const struct fault *f)
 
 static void report(const char *what)
 {
-	printf("%s: %u failures, %u undone, %u broken and repaired, %u without harm\n", what,
-	       seen.hits, seen.undone, seen.broken, seen.unharmed);
+	printf("%s: %u failures, %u undone, %u broken and repaired, %u pending, %u without harm\n",
+	       what, seen.hits, seen.undone, seen.broken, seen.pending, seen.unharmed);
 }
 
 static void allocations(void **state)
@@ -177,6 +186,7 @@ static void ioctls_once(void **state)
 	}
 	report("ioctls, once");
 	assert_int_equal(seen.broken, 0);
+	assert_true(seen.pending > 0);
 	assert_int_equal(seen.unharmed, 0);
 }
 
@@ -191,7 +201,7 @@ static void ioctls_forever(void **state)
 		every_nth(&f);
 	}
 	report("ioctls, for good");
-	assert_true(seen.broken > 0 && seen.undone > 0);
+	assert_true(seen.broken > 0 && seen.undone > 0 && seen.pending > 0);
 	assert_int_equal(seen.unharmed, 0);
 }
 

@@ -136,11 +136,66 @@ static void not_by_a_failed_commit(void **state)
 	ok_txn(txn, gpamap_remove(txn, r));
 	gpamap_region_put(r);
 	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 1, ENOMEM, false);
-	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOMEM);
+	refused(txn,
+		gpamap_commit(txn,
+			      &(struct gpamap_commit_options){.flags = GPAMAP_COMMIT_ONE_INSTANT},
+			      NULL),
+		-ENOMEM);
 	assert_int_equal(o.released, 0);
 	vm_check_pages(&vm, 0, 4, A, 0, true);
 	vm_commit(&vm, txn);
 	assert_int_equal(o.released, 1);
+}
+
+/* The commit has happened, and KVM keeps the slot: so the memory must stay (P5). */
+static void not_while_pending(void **state)
+{
+	struct owner o = {0};
+	struct gpamap_region *r = owned_ram(&o);
+	struct gpamap_commit_report report;
+	struct gpamap_segment s;
+	struct gpamap_txn *txn;
+
+	(void)state;
+	vm_add(&vm, r, 0);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_remove(txn, r));
+	gpamap_region_put(r);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 1, ENOMEM, true);
+	ok_txn(txn, gpamap_commit(txn, NULL, &report));
+	assert_int_equal(report.pending, 1);
+	assert_int_equal(vm_stats(&vm).pending, 1);
+	assert_int_equal(gpamap_lookup(vm.map, 0, 0, &s), -ENOENT);
+	assert_int_equal(vm_load(&vm, 0), mem_tag(A, 0));
+	assert_int_equal(o.released, 0);
+	assert_int_equal(gpamap_clear_pending(vm.map), -EAGAIN);
+	assert_int_equal(o.released, 0);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 0, 0, false);
+	ok(gpamap_clear_pending(vm.map));
+	assert_int_equal(o.released, 1);
+	assert_int_equal(vm_stats(&vm).pending, 0);
+	vm_check_hole(&vm, 0, 4);
+}
+
+/* Memory that the caller frees when the commit has returned: it fails, and has changed nothing. */
+static void not_without_release(void **state)
+{
+	struct gpamap_txn *txn = vm_begin(&vm);
+
+	(void)state;
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, PAGE, mem_a, GPAMAP_RW));
+	ok_txn(txn, gpamap_map_pages(txn, 0, 4 * PAGE, PAGE, mem_a, GPAMAP_RW));
+	vm_commit(&vm, txn);
+	for (unsigned n = 1; n <= 2; n++) {
+		txn = vm_begin(&vm);
+		ok_txn(txn, gpamap_unmap_pages(txn, 0, 0, n * 4 * PAGE));
+		gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, n, ENOMEM, false);
+		refused(txn, gpamap_commit(txn, NULL, NULL), -ENOMEM);
+		gpamap_abort(txn);
+		vm_check_pages(&vm, 0, 1, A, 0, true);
+		vm_check_pages(&vm, 4, 1, A, 0, true);
+	}
+	assert_int_equal(vm_stats(&vm).pending, 0);
 }
 
 static void by_free(void **state)
@@ -219,8 +274,8 @@ static void through_alias_and_mapping(void **state)
 	assert_int_equal(o.released, 1);
 }
 
-/* As long as the kernel has a slot of it that could not be taken back, its memory must stay. */
-static void not_while_broken(void **state)
+/* An early slot that could not be taken back: as long as the kernel has it, its memory must stay. */
+static void not_after_a_failed_undo(void **state)
 {
 	struct owner o = {0};
 	struct gpamap_region *r = owned_ram(&o);
@@ -231,16 +286,35 @@ static void not_while_broken(void **state)
 	ok_txn(txn, gpamap_map_pages(txn, 0, 20 * PAGE, PAGE, mem_b, GPAMAP_RW));
 	gpamap_region_put(r);
 	gpamap_sim_fail(vm.sim, GPAMAP_SIM_ANY, 2, ENOMEM, true);
-	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOTRECOVERABLE);
-	assert_true(vm_stats(&vm).broken);
+	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOMEM);
+	assert_false(vm_stats(&vm).broken);
+	assert_int_equal(vm_stats(&vm).pending, 1);
 	gpamap_abort(txn);
 	assert_int_equal(vm_load(&vm, 0), mem_tag(A, 0));
 	assert_int_equal(o.released, 0);
 	gpamap_sim_fail(vm.sim, GPAMAP_SIM_ANY, 0, 0, false);
 	txn = vm_begin(&vm);
 	vm_commit(&vm, txn);
-	assert_false(vm_stats(&vm).broken);
 	assert_int_equal(o.released, 1);
+	vm_check_hole(&vm, 0, 24);
+}
+
+/* The same of memory that may be freed at once: no guest runs with it (P5). */
+static void broken_without_release(void **state)
+{
+	struct gpamap_txn *txn = vm_begin(&vm);
+
+	(void)state;
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, PAGE, mem_a, GPAMAP_RW));
+	ok_txn(txn, gpamap_map_pages(txn, 0, 20 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_ANY, 2, ENOMEM, true);
+	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOTRECOVERABLE);
+	assert_true(vm_stats(&vm).broken);
+	gpamap_abort(txn);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_ANY, 0, 0, false);
+	txn = vm_begin(&vm);
+	vm_commit(&vm, txn);
+	assert_false(vm_stats(&vm).broken);
 	vm_check_hole(&vm, 0, 24);
 }
 
@@ -364,7 +438,10 @@ int main(void)
 		cmocka_unit_test(by_free),
 		cmocka_unit_test(after_free),
 		vm_test(through_alias_and_mapping),
-		vm_test(not_while_broken),
+		vm_test(not_while_pending),
+		vm_test(not_without_release),
+		vm_test(not_after_a_failed_undo),
+		vm_test(broken_without_release),
 		vm_test(device_that_removes_itself),
 		vm_test(by_the_last_reader),
 	};

@@ -9,8 +9,6 @@
 #define VCPU_ID 7
 #define TIMEOUT_MS 30
 
-static uint64_t deleted; /* slots, before a test's commit */
-
 /* A thread that is inside and does not come out until it's told to. */
 struct stuck {
 	pthread_t thread;
@@ -20,8 +18,6 @@ struct stuck {
 	atomic_int result;
 	atomic_bool stuck;     /* the guest's next step is to block */
 	atomic_bool in_access; /* not in a step of its own, but in a load */
-	atomic_bool
-		after_gate; /* to block as soon as a slot has been deleted, which was behind the gate */
 	struct gpamap_sim_vcpu *sim_vcpu;
 	struct gpamap_vcpu *vcpu;
 	atomic_ulong steps;
@@ -40,8 +36,6 @@ static int guest_step(struct gpamap_sim_vcpu *vcpu, void *opaque)
 	struct stuck *s = opaque;
 
 	atomic_fetch_add(&s->steps, 1);
-	if (atomic_load(&s->after_gate) && gpamap_sim_calls(vm.sim, GPAMAP_SIM_DELETE) > deleted)
-		atomic_store(&s->stuck, atomic_exchange(&s->after_gate, false));
 	if (atomic_exchange(&s->stuck, false)) {
 		sem_post(&s->inside);
 		if (!atomic_load(&s->in_access))
@@ -132,7 +126,6 @@ static int teardown(void **state)
 
 static const struct gpamap_commit_options soon = {.timeout_ms = TIMEOUT_MS};
 /* Long enough for a guest that is not stuck, on a machine that is busy. */
-static const struct gpamap_commit_options patient = {.timeout_ms = 2000};
 
 /* A split that does not get through, with something early before it. */
 static struct gpamap_txn *commit_in_vain(const struct stuck *s)
@@ -352,84 +345,6 @@ static void stuck_and_nothing_critical(void **state)
 
 /* --------------------------------------------------------------- stuck, and the undo fails --- */
 
-struct committer {
-	struct gpamap_txn *txn;
-	int err;
-};
-
-/* Split, which is critical, and two late deletes. */
-static void *commit_all_phases(void *opaque)
-{
-	struct committer *c = opaque;
-	int err = gpamap_begin(vm.map, &c->txn);
-
-	if (!err)
-		err = gpamap_protect_pages(c->txn, 0, 8 * PAGE, PAGE, GPAMAP_RO);
-	if (!err)
-		err = gpamap_unmap_pages(c->txn, 0, 40 * PAGE, 10 * PAGE);
-	if (!err)
-		err = gpamap_commit(c->txn, &patient, NULL);
-	c->err = err;
-	if (err)
-		gpamap_abort(c->txn);
-	return NULL;
-}
-
-/*
- * A late operation fails, the critical ones are to be undone behind a shut gate, and it can't be shut. So
- * nothing may be undone, and the map is broken, with a vCPU inside. It has to come out, and the repair has
- * to wait for it.
- */
-static void stuck_while_undoing(void **state)
-{
-	struct gpamap_stuck_info info;
-	struct gpamap_txn *txn;
-	struct committer c;
-	struct stuck s;
-	pthread_t thread;
-
-	(void)state;
-	txn = vm_begin(&vm);
-	ok_txn(txn, gpamap_map_pages(txn, 0, 40 * PAGE, PAGE, mem_b, GPAMAP_RW));
-	ok_txn(txn, gpamap_map_pages(txn, 0, 42 * PAGE, PAGE, mem_b, GPAMAP_RW));
-	vm_commit(&vm, txn);
-	begin(&s, run_vcpu);
-	while (!atomic_load(&s.steps))
-		sleep_ms(1);
-	/* The deletes: of the split, the late one, and the late one that fails. While the second takes its time, the
-	 * guest comes back, and blocks. */
-	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 3, EIO, true);
-	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_AFTER_DELETE, 300000);
-	deleted = gpamap_sim_calls(vm.sim, GPAMAP_SIM_DELETE);
-	atomic_store(&s.after_gate, true);
-	ok(pthread_create(&thread, NULL, commit_all_phases, &c));
-	wait_for(&s.inside);
-	ok(pthread_join(thread, NULL));
-	assert_int_equal(c.err, -ENOTRECOVERABLE);
-	assert_true(vm_stats(&vm).broken);
-	assert_int_equal(gpamap_enter(vm.map), -ENOTRECOVERABLE);
-	gpamap_sim_stretch(vm.sim, GPAMAP_SIM_AFTER_DELETE, 0);
-	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 0, 0, false);
-	/* Not while it is inside. */
-	txn = vm_begin(&vm);
-	refused(txn, gpamap_commit(txn, &soon, NULL), -ETIMEDOUT);
-	ok(gpamap_stuck(txn, &info));
-	assert_int_equal(info.vcpu_id, VCPU_ID);
-	assert_int_equal(gpamap_enter(vm.map), -ENOTRECOVERABLE);
-	assert_true(vm_stats(&vm).broken);
-	assert_int_equal(atomic_load(&s.result), 1);
-	sem_post(&s.go_on);
-	/* It was kicked, so it does not go on. */
-	join(&s);
-	assert_int_equal(atomic_load(&s.result), -ENOTRECOVERABLE);
-	ok_txn(txn, gpamap_commit(txn, NULL, NULL));
-	assert_false(vm_stats(&vm).broken);
-	vm_check_pages(&vm, 0, 16, A, 0, true);
-	vm_check_pages(&vm, 40, 1, B, 0, true);
-	vm_check_pages(&vm, 42, 1, B, 0, true);
-	vm_check_settled(&vm);
-}
-
 /* An early operation can't be undone, while a vCPU runs: it is brought out. */
 static void broken_early(void **state)
 {
@@ -461,7 +376,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(stuck_with_the_slots, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_does_not_matter, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck_and_nothing_critical, setup, teardown),
-		cmocka_unit_test_setup_teardown(stuck_while_undoing, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken_early, setup, teardown),
 	};
 

@@ -9,7 +9,7 @@ import rules
 RULES = {
     "arrows": [rules.check_arrows, rules.check_pure, rules.check_ioctl, rules.check_public_only],
     "size": [rules.check_functions, rules.check_files],
-    "comments": [rules.check_comments, rules.check_licence],
+    "comments": [rules.check_comments, rules.check_licence, rules.check_labels],
     "format": [rules.check_format],
     "exports": [rules.check_exports],
     "circles": [lambda root, *places: rules.check_circles(*places)],

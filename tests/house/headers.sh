@@ -8,7 +8,7 @@ cxx=${3:-}
 warn="-Wall -Wextra -pedantic -Werror -fsyntax-only"
 
 # Say what is checked, so that a failure names it.
-for header in gpamap.h gpamap-listener.h gpamap-sim.h; do
+for header in gpamap.h gpamap-vcpu.h gpamap-listener.h gpamap-sim.h; do
     for std in c11 gnu17; do
         echo "$header: $cc -std=$std"
         printf '#include <%s>\nint gpamap_test_unit;\n' "$header" |

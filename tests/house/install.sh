@@ -68,7 +68,7 @@ if nm -D "$lib/libgpamap.so" | grep -q gpamap_sim; then
     echo "the simulated VM is in libgpamap.so"
     exit 1
 fi
-for header in gpamap.h gpamap-listener.h gpamap-sim.h; do
+for header in gpamap.h gpamap-vcpu.h gpamap-listener.h gpamap-sim.h; do
     [ -n "$(find "$dest" -path "*include/$header")" ] || { echo "no $header"; exit 1; }
 done
 [ -x "$(find "$dest" -path '*/bin/gpamap')" ] || { echo "no gpamap command"; exit 1; }

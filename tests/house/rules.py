@@ -12,7 +12,7 @@ import subprocess
 # Layers from the lowest up; folders of one level don't meet.
 LEVEL = {"base": 0, "map": 1, "plan": 2, "sync": 2, "backend": 3, "ops": 4, "api": 5, "sim": 6}
 # The libraries, and the public headers whose functions each exports.
-LIBRARIES = {"libgpamap.so": ("gpamap.h", "gpamap-listener.h"), "libgpamap-sim.so": ("gpamap-sim.h",)}
+LIBRARIES = {"libgpamap.so": ("gpamap.h", "gpamap-vcpu.h", "gpamap-listener.h"), "libgpamap-sim.so": ("gpamap-sim.h",)}
 PUBLIC = {name for names in LIBRARIES.values() for name in names}
 # What libgpamap.so exports for libgpamap-sim.so alone, and under what node.
 PRIVATE = {"gm_private_map_new", "gm_private_vcpu_attach"}
@@ -196,6 +196,20 @@ def check_files(root):
         length = read(root, path).count("\n")
         if length > FILE_LINES:
             yield f"{path}: {length} lines"
+
+
+LABEL = re.compile(r"^ \*  ([A-Z]{1,3}[0-9]+)  ?\S", re.M)
+
+
+def check_labels(root):
+    """An invariant has a label of its own: whoever greps for it finds one."""
+    where = {}
+    for path in files(root, ["src", "tools", "bench", "tests"], (".c", ".h")):
+        for label in sorted(set(LABEL.findall(read(root, path)))):
+            where.setdefault(label, []).append(path)
+    for label, paths in sorted(where.items()):
+        if len(paths) > 1:
+            yield f"{', '.join(paths)}: {label} stands for more than one thing"
 
 
 def check_licence(root):

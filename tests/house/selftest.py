@@ -24,7 +24,7 @@ GOOD = {
     "src/ops/vcpu.c": LICENCE + ABOUT + '/* not an ioctl(). */\n#include "sync/gate.h"\n',
     "src/api/private.h": LICENCE + ABOUT + '#include "plan/plan.h"\n',
     "src/sim/vm.c": LICENCE + ABOUT + '#include <pthread.h>\n#include "api/private.h"\n#include "base/tree.h"\n',
-    "src/plan/plan.h": LICENCE + ABOUT,
+    "src/plan/plan.h": LICENCE + ABOUT + "/*\n *  QQ1  An invariant.\n */\n",
     "tests/plan/verify/verify.h": LICENCE + ABOUT + '#include "plan/plan.h"\n',
     "tests/plan/verify/verify.c": LICENCE + ABOUT + '#include "verify.h"\n',
     "tools/gpamap/main.c": LICENCE + ABOUT + '#include <gpamap.h>\n#include "main.h"\n',
@@ -75,6 +75,7 @@ BROKEN = [
     ("long test", "tests/map/test_view.c", "\n" * 600, rules.check_files),
     ("no licence", "src/ops/x.c", ABOUT + ABOUT, rules.check_licence),
     ("no purpose", "src/ops/x.c", LICENCE + "int x;\n", rules.check_licence),
+    ("label twice", "tools/gpamap/x.c", ABOUT + "\n/*\n *  QQ1  One.\n */\n", rules.check_labels),
     ("no comment", "include/gpamap.h", "\nint gpamap_three(void);\n", rules.check_comments),
     ("struct between", "include/gpamap.h", "\n/* S. */\nstruct s {\n\tint a;\n};\n\n"
      "int gpamap_three(struct s *s,\n\t\t int x);\n", rules.check_comments),

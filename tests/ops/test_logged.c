@@ -19,9 +19,7 @@ struct env {
 	struct counting c;
 	struct gpamap_region region[NR_REGIONS];
 	struct gm_slots slots[NR_SPACES];
-	struct gm_slot strays[3];
 	struct gm_logged logged;
-	struct gm_logged_tables tables;
 };
 
 static struct gm_slot random_slot(struct env *e, uint64_t gpa)
@@ -35,7 +33,6 @@ static struct gm_slot random_slot(struct env *e, uint64_t gpa)
 		.region = &e->region[random_below(NR_REGIONS)],
 		.offset = first,
 		.flags = random_below(3) ? GM_SLOT_LOG : GM_SLOT_READONLY,
-		.missing = random_below(10) == 0,
 	};
 }
 
@@ -67,8 +64,6 @@ static void setup(struct env *e)
 	for (unsigned i = 0; i < NR_SPACES; i++)
 		gm_tree_init(&e->slots[i].tree, &gm_slot_type, &e->c.alloc);
 	gm_logged_init(&e->logged, &e->c.alloc);
-	e->tables = (struct gm_logged_tables){
-		.slots = e->slots, .nr_spaces = NR_SPACES, .strays = e->strays};
 }
 
 static void teardown(struct env *e)
@@ -111,8 +106,7 @@ static bool was_found(const struct found *f, const struct gm_slot *slot)
 static bool is_asked_for(const struct gm_slot *s, const struct gpamap_region *r,
 			 struct gm_range offsets)
 {
-	return s->region == r && (s->flags & GM_SLOT_LOG) && !s->missing &&
-	       s->offset <= offsets.last &&
+	return s->region == r && (s->flags & GM_SLOT_LOG) && s->offset <= offsets.last &&
 	       s->offset + (s->gpa.last - s->gpa.first) >= offsets.first;
 }
 
@@ -132,11 +126,6 @@ static void check(struct env *e, const struct gpamap_region *r, struct gm_range 
 			n += is_asked_for(s, r, offsets);
 		}
 	}
-	for (size_t i = 0; i < e->tables.nr_strays; i++) {
-		assert_int_equal(was_found(&f, &e->strays[i]),
-				 is_asked_for(&e->strays[i], r, offsets));
-		n += is_asked_for(&e->strays[i], r, offsets);
-	}
 	assert_int_equal(f.n, n);
 	if (!n)
 		return;
@@ -155,11 +144,7 @@ static void random_tables(void **state)
 	for (unsigned round = 0; round < 400; round++) {
 		if (round)
 			change(&e, (unsigned)random_below(NR_SPACES));
-		e.tables.nr_strays = random_below(3) ? 0 : 3;
-		e.tables.unsure = e.tables.nr_strays;
-		for (unsigned i = 0; i < 3; i++)
-			e.strays[i] = random_slot(&e, i * OFFSETS);
-		assert_int_equal(gm_logged_follow(&e.logged, &e.tables), 0);
+		assert_int_equal(gm_logged_follow(&e.logged, e.slots, NR_SPACES), 0);
 		for (unsigned k = 0; k < 20; k++) {
 			uint64_t first = random_below(OFFSETS);
 			struct gm_range offsets = {first, first + random_below(OFFSETS - first)};
@@ -169,13 +154,6 @@ static void random_tables(void **state)
 			check(&e, &e.region[random_below(NR_REGIONS)], offsets);
 			check(&e, &stranger, offsets);
 		}
-		if (!e.tables.unsure)
-			continue;
-		/* The strays are gone, and no table is another. */
-		e.tables.nr_strays = 0;
-		e.tables.unsure = false;
-		assert_int_equal(gm_logged_follow(&e.logged, &e.tables), 0);
-		check(&e, &e.region[0], (struct gm_range){0, UINT64_MAX});
 	}
 	teardown(&e);
 }
@@ -184,6 +162,7 @@ static void random_tables(void **state)
 static void made_when_needed(void **state)
 {
 	struct gm_range all = {0, UINT64_MAX};
+	struct gm_stale stale;
 	struct env e;
 	size_t calls;
 
@@ -193,19 +172,20 @@ static void made_when_needed(void **state)
 		change(&e, i % NR_SPACES);
 	for (size_t nth = 1; nth < 4; nth++) {
 		counting_fail(&e.c, nth, true);
-		assert_int_equal(gm_logged_follow(&e.logged, &e.tables), -ENOMEM);
+		assert_int_equal(gm_logged_follow(&e.logged, e.slots, NR_SPACES), -ENOMEM);
 	}
 	counting_fail(&e.c, 0, false);
-	assert_int_equal(gm_logged_follow(&e.logged, &e.tables), 0);
+	assert_int_equal(gm_logged_follow(&e.logged, e.slots, NR_SPACES), 0);
 	check(&e, &e.region[1], all);
 	calls = e.c.calls;
-	/* Behind its back: it does not look, unless it is told to. */
+	/* Behind its back: it does not look, unless the table is another. */
 	gm_tree_for_each (node, e.slots[0].tree.base, all)
 		gm_slot_of(node)->flags &= ~(uint32_t)GM_SLOT_LOG;
-	assert_int_equal(gm_logged_follow(&e.logged, &e.tables), 0);
+	assert_int_equal(gm_logged_follow(&e.logged, e.slots, NR_SPACES), 0);
 	assert_int_equal(e.c.calls, calls);
-	e.tables.unsure = true;
-	assert_int_equal(gm_logged_follow(&e.logged, &e.tables), 0);
+	gm_tree_commit(&e.slots[0].tree, &stale);
+	gm_stale_free(&stale);
+	assert_int_equal(gm_logged_follow(&e.logged, e.slots, NR_SPACES), 0);
 	check(&e, &e.region[1], all);
 	teardown(&e);
 }

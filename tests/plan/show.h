@@ -5,7 +5,8 @@
  *     E+0:4#1     early: create, from page 0 on, 4 pages, slot id 1
  *     C-0:4#1     critical: delete
  *     L~0:4#1     late: flags
- *     L0>8:4#1    late: move from page 0 to page 8
+ *     C0>8:4#1    critical: move from page 0 to page 8
+ *     D-0:4#1     early, and decisive: delete
  *
  * After the number of pages come flags (r READONLY, l LOG, g guest_memfd), and for space 1 an s.
  */
@@ -14,7 +15,7 @@
 
 #include "world.h"
 
-static inline void show_op(const struct gm_op *op, char *buf, size_t size)
+static inline void show_op(const struct gm_op *op, bool decisive, char *buf, size_t size)
 {
 	const struct gm_slot *s = op->kind == GM_OP_DELETE ? &op->from : &op->to;
 	char verb[32];
@@ -24,7 +25,7 @@ static inline void show_op(const struct gm_op *op, char *buf, size_t size)
 			 (unsigned long long)(op->from.gpa.first / PAGE));
 	else
 		snprintf(verb, sizeof(verb), "%c", "?+-?~"[op->kind]);
-	snprintf(buf, size, "%c%s%llu:%llu%s%s%s%s#%u", "?ECL"[op->phase], verb,
+	snprintf(buf, size, "%c%s%llu:%llu%s%s%s%s#%u", decisive ? 'D' : "?ECL"[op->phase], verb,
 		 (unsigned long long)(s->gpa.first / PAGE),
 		 (unsigned long long)((s->gpa.last - s->gpa.first) / PAGE + 1),
 		 s -> flags &GM_SLOT_READONLY ? "r" : "", s->flags &GM_SLOT_LOG ? "l" : "",
@@ -39,7 +40,8 @@ static inline void show_plan(const struct gm_plan *plan, char *buf, size_t size)
 	for (size_t i = 0; i < plan->n && used < size - 64; i++) {
 		if (i)
 			buf[used++] = ' ';
-		show_op(&plan->ops[i], buf + used, size - used);
+		show_op(&plan->ops[i], plan->decisive && i + 1 == plan->nr_early, buf + used,
+			size - used);
 		used += strlen(buf + used);
 	}
 }

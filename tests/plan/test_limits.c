@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Slot ids and limits: reuse, merging, what happens when slots run short; and after a failed undo. */
+/* Slot ids and limits: reuse, merging, what happens when slots run short; and leftovers. */
 #include "show.h"
 
 static void test_ids_are_reused(void **state)
@@ -65,12 +65,47 @@ static void test_full_on_the_way(void **state)
 	/* A move needs no id. */
 	unmap_pages(&w, 14, 1);
 	map_pages(&w, 4, 1, 5, 0, 0);
-	expect_commit(&w, "L14>4:1#2");
-	/* What goes from under another: no room to come early. */
+	expect_commit(&w, "C14>4:1#2");
+	/* What goes from under another, and has no room to come early, moves. */
 	map_pages(&w, 20, 1, 5, 0, 0);
 	map_pages(&w, 4, 1, 0, 0, 0);
 	unmap_pages(&w, 10, 1);
-	expect_commit(&w, "C-4:1#2 C-10:1#0 C+4:1#0 C+20:1#2");
+	expect_commit(&w, "C-10:1#0 C4>20:1#2 C+4:1#0");
+	world_destroy(&w);
+}
+
+/* Moves that don't pay, since the gate is open for both their halves: no more of them than needed. */
+static void test_moves_for_want_of_ids(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, NO_LIMIT, 4);
+	for (uint64_t i = 0; i < 3; i++)
+		map_pages(&w, 2 * i, 1, (int)i, 0, 0);
+	world_commit(&w);
+	for (uint64_t i = 0; i < 3; i++) {
+		unmap_pages(&w, 2 * i, 1);
+		map_pages(&w, 20 + 2 * i, 1, (int)i, 0, 0);
+	}
+	expect_plan(&w, "E+24:1#3 C0>20:1#0 C2>22:1#1 L-4:1#2");
+	gm_plan_reject(&w.plan, &w.in);
+	w.slots[0].ids.max_taken = 5;
+	expect_plan(&w, "E+22:1#3 E+24:1#4 C0>20:1#0 L-2:1#1 L-4:1#2");
+	gm_plan_reject(&w.plan, &w.in);
+	w.slots[0].ids.max_taken = 6;
+	expect_commit(&w, "E+20:1#3 E+22:1#4 E+24:1#5 L-0:1#0 L-2:1#1 L-4:1#2");
+	/* What must go in this commit makes room, but not for what comes before the gate shuts. */
+	map_pages(&w, 0, 1, 4, 0, 0);
+	unmap_pages(&w, 20, 5);
+	world_commit(&w);
+	w.slots[0].ids.max_taken = 1;
+	unmap_pages(&w, 0, 1);
+	map_pages(&w, 8, 1, 4, 0, 0);
+	expect_plan(&w, "C0>8:1#0");
+	gm_plan_reject(&w.plan, &w.in);
+	w.slots[0].ids.max_taken = 2;
+	expect_commit(&w, "E+8:1#1 D-0:1#0");
 	world_destroy(&w);
 }
 
@@ -150,7 +185,7 @@ static void test_merge_no_move(void **state)
 	unmap_pages(&w, 40, 4);
 	map_pages(&w, 4, 4, 0, 4, 0);
 	map_pages(&w, 24, 4, 1, 4, 0);
-	expect_plan(&w, "C-20:4#1 C+20:8#1 L40>4:4#2");
+	expect_plan(&w, "C-20:4#1 C40>4:4#2 C+20:8#1");
 	gm_plan_reject(&w.plan, &w.in);
 	map_pages(&w, 26, 2, 3, 0, 0);
 	expect_commit(&w, "C-0:4#0 C-20:4#1 C-40:4#2 C+0:8#0 C+20:6#1 C+26:2#2");
@@ -232,35 +267,128 @@ static void test_far_too_much(void **state)
 	world_destroy(&w);
 }
 
-/* -------------------------------------------------------------------- after a failed undo --- */
+/* ------------------------------------------------------------------------------ leftovers --- */
+
+/* Memory of @region, as at page @first of its own. */
+static void leave(struct world *w, uint64_t first, uint64_t n, int region, uint32_t flags,
+		  uint32_t id)
+{
+	struct gm_slot s = {
+		.gpa = pages(first, n),
+		.hva = region_hva(region) + first * PAGE,
+		.region = &w->regions[region],
+		.offset = first * PAGE,
+		.gmem_fd = flags & GM_SLOT_GUEST_MEMFD ? 7 : -1,
+		.gmem_offset = flags & GM_SLOT_GUEST_MEMFD ? first * PAGE : 0,
+		.id = id,
+		.flags = flags,
+	};
+
+	slot_left_over(w, &s);
+}
 
 static void lose(struct world *w, uint64_t first)
 {
 	const struct gm_node *n = gm_tree_find(w->slots[0].tree.base, first * PAGE, 0);
 
 	assert_non_null(n);
-	kernel_remove(w, gm_slot_of(n));
-	gm_slot_of(n)->missing = true;
-	window(w, 0, n->range);
+	slot_lost(w, gm_slot_of(n));
 }
 
-static void stray(struct world *w, uint64_t first, uint64_t n, uint32_t id)
+static void test_leftovers(void **state)
 {
-	struct gm_slot s = {
-		.gpa = pages(first, n),
-		.hva = region_hva(5) + first * PAGE,
-		.region = &w->regions[5],
-		.gmem_fd = -1,
-		.id = id,
-	};
+	struct world w;
 
-	kernel_add(w, &s);
-	must(gm_array_reserve(&w->heap.alloc, (void **)&w->strays, &w->strays_room,
-			      w->nr_strays + 1, sizeof(s)));
-	w->strays[w->nr_strays++] = s;
+	(void)state;
+	world_init(&w, NO_LIMIT, NO_LIMIT);
+	map_pages(&w, 0, 4, 0, 0, 0);
+	world_commit(&w);
+	/* It hides nothing, so it can wait again. */
+	leave(&w, 8, 4, 1, 0, 7);
+	expect_plan(&w, "L-8:4#7");
+	gm_plan_reject(&w.plan, &w.in);
+	assert_int_equal(w.slots[0].ids.nr_taken, 2);
+	expect_commit(&w, "L-8:4#7");
+	assert_int_equal(w.slots[0].ids.nr_taken, 1);
+	/* Other memory comes where it is: it has to make room. */
+	leave(&w, 8, 4, 1, 0, 7);
+	map_pages(&w, 10, 4, 2, 0, 0);
+	map_pages(&w, 20, 4, 3, 0, 0);
+	expect_commit(&w, "E+20:4#1 C-8:4#7 C+10:4#7");
+	/* More than one piece does, with nothing between them. */
+	leave(&w, 60, 8, 1, 0, 17);
+	map_pages(&w, 61, 1, 2, 61, 0);
+	map_pages(&w, 64, 1, 2, 64, 0);
+	expect_commit(&w, "C-60:8#17 C+61:1#17 C+64:1#2");
+	unmap_pages(&w, 61, 4);
+	world_commit(&w);
+	/* A device does: it would hide that. */
+	leave(&w, 32, 4, 1, 0, 2);
+	map_kind(&w, 35, 1, GM_SEG_MMIO);
+	expect_commit(&w, "D-32:4#2");
+	/* Its memory may be freed when this commit has returned. */
+	leave(&w, 40, 4, 4, 0, 2);
+	expect_commit(&w, "D-40:4#2");
+	/* Its log has not been read. */
+	leave(&w, 40, 4, 0, GM_SLOT_LOG, 2);
+	expect_commit(&w, "C-40:4l#2");
+	/* The same memory comes back: there it is. */
+	leave(&w, 40, 4, 1, 0, 2);
+	map_pages(&w, 40, 4, 1, 40, 0);
+	expect_commit(&w, "");
+	assert_int_equal(w.slots[0].ids.nr_taken, 4);
+	/* Its log is still on: a part of it comes back, without. */
+	leave(&w, 50, 4, 1, GM_SLOT_LOG, 9);
+	map_pages(&w, 50, 2, 1, 50, 0);
+	expect_commit(&w, "C-50:4l#9 C+50:2#9");
+	world_destroy(&w);
 }
 
-static void test_missing_slots(void **state)
+static void test_leftovers_of_a_guest_memfd(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, NO_LIMIT, NO_LIMIT);
+	/* Its pages are wanted elsewhere. */
+	leave(&w, 8, 4, 1, GM_SLOT_GUEST_MEMFD, 3);
+	map_gmem(&w, 0, 20, 4, 2, 6);
+	expect_commit(&w, "C-8:4g#3 C+20:4g#3");
+	leave(&w, 12, 4, 1, GM_SLOT_GUEST_MEMFD, 4);
+	map_gmem(&w, 1, 20, 4, 2, 16);
+	expect_commit(&w, "E+20:4gs#0 L-12:4g#4");
+	world_destroy(&w);
+}
+
+static void test_leftovers_take_room(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, 3, 3);
+	map_pages(&w, 0, 4, 0, 0, 0);
+	world_commit(&w);
+	leave(&w, 8, 4, 1, 0, 1);
+	map_pages(&w, 20, 4, 1, 0, 0);
+	map_pages(&w, 24, 4, 2, 0, 0);
+	expect_plan(&w, "E+20:4#2 C-8:4#1 C+24:4#1");
+	gm_plan_reject(&w.plan, &w.in);
+	assert_int_equal(w.slots[0].ids.nr_taken, 2);
+	expect_commit(&w, "E+20:4#2 C-8:4#1 C+24:4#1");
+	assert_int_equal(w.slots[0].ids.nr_taken, 3);
+	unmap_pages(&w, 20, 8);
+	world_commit(&w);
+	/* It stands in the way, too. */
+	leave(&w, 8, 4, 1, 0, 1);
+	leave(&w, 12, 4, 1, 0, 2);
+	map_pages(&w, 10, 4, 1, 0, 0);
+	map_pages(&w, 40, 4, 2, 0, 0);
+	expect_commit(&w, "C-8:4#1 C-12:4#2 C+10:4#1 C+40:4#2");
+	world_destroy(&w);
+}
+
+/* In a map that was broken, a view may have what the kernel has not, and the other way round. */
+static void test_slots_lost(void **state)
 {
 	struct world w;
 
@@ -269,68 +397,27 @@ static void test_missing_slots(void **state)
 	map_pages(&w, 0, 4, 0, 0, 0);
 	map_pages(&w, 8, 4, 1, 0, 0);
 	world_commit(&w);
-	/* Made again, with the same id: there's no other. */
+	/* Made again: there was memory, by the view. */
 	lose(&w, 0);
-	expect_commit(&w, "E+0:4#0");
-	/* Not wanted any more: no operation, but the id is free. */
+	expect_commit(&w, "D+0:4#0");
+	/* Not wanted any more. */
 	lose(&w, 0);
 	unmap_pages(&w, 0, 4);
 	expect_commit(&w, "");
 	assert_int_equal(w.slots[0].ids.nr_taken, 1);
 	assert_int_equal(w.slots[0].tree.count, 1);
-	/* They make no room in the critical part; what the kernel has does. */
 	map_pages(&w, 0, 4, 0, 0, 0);
 	world_commit(&w);
 	lose(&w, 0);
 	unmap_pages(&w, 8, 4);
-	map_pages(&w, 20, 4, 1, 7, 0);
-	expect_commit(&w, "E+0:4#0 C-8:4#1 C+20:4#1");
-	unmap_pages(&w, 0, 4);
-	unmap_pages(&w, 20, 4);
-	map_pages(&w, 8, 4, 1, 0, 0);
-	world_commit(&w);
-	/* And nothing moves from there. */
-	lose(&w, 8);
-	unmap_pages(&w, 8, 4);
-	map_pages(&w, 20, 4, 1, 0, 0);
-	expect_commit(&w, "E+20:4#0");
-	world_destroy(&w);
-}
-
-static void test_strays(void **state)
-{
-	struct world w;
-
-	(void)state;
-	world_init(&w, 3, 3);
-	map_pages(&w, 0, 4, 0, 0, 0);
-	world_commit(&w);
-	/* Its id is free in the table, but not in the kernel, until the critical part. */
-	stray(&w, 8, 4, 1);
-	map_pages(&w, 20, 4, 1, 0, 0);
-	map_pages(&w, 24, 4, 2, 0, 0);
-	expect_plan(&w, "E+20:4#2 C-8:4#1 C+24:4#1");
-	gm_plan_reject(&w.plan, &w.in);
-	assert_int_equal(w.slots[0].ids.nr_taken, 1);
-	expect_commit(&w, "E+20:4#2 C-8:4#1 C+24:4#1");
-	assert_int_equal(w.slots[0].ids.nr_taken, 3);
-	unmap_pages(&w, 20, 8);
-	world_commit(&w);
-	/* It covers a slot that is missing, with the same id. */
+	map_pages(&w, 20, 4, 2, 7, 0);
+	expect_commit(&w, "E+20:4#0 C-8:4#1 C+0:4#1");
+	/* Another slot is where it was. */
 	lose(&w, 0);
-	stray(&w, 2, 4, 0);
-	expect_commit(&w, "C-2:4#0 C+0:4#0");
-	assert_int_equal(w.slots[0].ids.nr_taken, 1);
-	/* Nothing else to do: it is deleted, and its id is free. */
-	stray(&w, 8, 4, 2);
-	expect_commit(&w, "C-8:4#2");
-	assert_int_equal(w.slots[0].ids.nr_taken, 1);
-	/* It stands in the way, and takes room. */
-	stray(&w, 8, 4, 1);
-	stray(&w, 12, 4, 2);
-	map_pages(&w, 10, 4, 1, 0, 0);
-	map_pages(&w, 40, 4, 2, 0, 0);
-	expect_commit(&w, "C-8:4#1 C-12:4#2 C+10:4#1 C+40:4#2");
+	leave(&w, 2, 4, 3, 0, 1);
+	w.in.one_instant = true;
+	expect_commit(&w, "C-2:4#1 C+0:4#1");
+	assert_int_equal(w.slots[0].ids.nr_taken, 2);
 	world_destroy(&w);
 }
 
@@ -340,14 +427,17 @@ int main(void)
 		cmocka_unit_test(test_ids_are_reused),
 		cmocka_unit_test(test_reserved_ids),
 		cmocka_unit_test(test_full_on_the_way),
+		cmocka_unit_test(test_moves_for_want_of_ids),
 		cmocka_unit_test(test_merge_the_oldest),
 		cmocka_unit_test(test_merge_with_what_comes),
 		cmocka_unit_test(test_merge_no_move),
 		cmocka_unit_test(test_merge_only_what_is_one),
 		cmocka_unit_test(test_merge_a_surplus),
 		cmocka_unit_test(test_far_too_much),
-		cmocka_unit_test(test_missing_slots),
-		cmocka_unit_test(test_strays),
+		cmocka_unit_test(test_leftovers),
+		cmocka_unit_test(test_leftovers_of_a_guest_memfd),
+		cmocka_unit_test(test_leftovers_take_room),
+		cmocka_unit_test(test_slots_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,11 +63,16 @@ static void test_kinds(void **state)
 	view_put(w, 0, pages(2, 1), &seg);
 	window(w, 0, pages(0, 3));
 	expect_commit(w, "E+0:1r#0");
-	/* From ROM to trap mode. */
+	/* From ROM to trap mode: a guest that still finds memory there would notice. */
 	seg.kind = GM_SEG_MMIO;
 	view_put(w, 0, pages(0, 1), &seg);
 	window(w, 0, pages(0, 1));
-	expect_commit(w, "L-0:1r#0");
+	expect_commit(w, "D-0:1r#0");
+	/* And back. */
+	seg.kind = GM_SEG_ROMD;
+	view_put(w, 0, pages(0, 1), &seg);
+	window(w, 0, pages(0, 1));
+	expect_commit(w, "D+0:1r#0");
 }
 
 static void test_grow_and_shrink(void **state)
@@ -158,7 +163,8 @@ static void test_move_away(void **state)
 	world_commit(w);
 	unmap_pages(w, 0, 4);
 	map_pages(w, 8, 4, 0, 0, 0);
-	expect_commit(w, "L0>8:4#0");
+	/* A move would be critical; these are not. */
+	expect_commit(w, "E+8:4#1 L-0:4#0");
 }
 
 static void test_move(void **state)
@@ -169,20 +175,20 @@ static void test_move(void **state)
 	world_commit(w);
 	unmap_pages(w, 0, 4);
 	map_pages(w, 8, 4, 0, 0, GM_SEG_LOG);
-	/* It logs: a processor may still hold pages by their old address. */
-	expect_commit(w, "C0>8:4l#0");
+	/* It logs: its bits are read when no processor writes. What comes need not wait for that. */
+	expect_commit(w, "E+8:4l#1 C-0:4l#0");
 	/* Onto itself. */
 	unmap_pages(w, 8, 4);
 	map_pages(w, 10, 4, 0, 0, GM_SEG_LOG);
-	expect_commit(w, "C8>10:4l#0");
+	expect_commit(w, "C8>10:4l#1");
 	/* The log changes as well: not one move. */
 	unmap_pages(w, 10, 4);
 	map_pages(w, 0, 4, 0, 0, 0);
-	expect_commit(w, "E+0:4#1 C-10:4l#0");
+	expect_commit(w, "E+0:4#0 C-10:4l#1");
 	/* Another size: not one move. */
 	unmap_pages(w, 0, 4);
 	map_pages(w, 8, 3, 0, 0, 0);
-	expect_commit(w, "E+8:3#0 L-0:4#1");
+	expect_commit(w, "E+8:3#1 L-0:4#0");
 }
 
 static void test_move_to_where_another_was(void **state)
@@ -249,6 +255,38 @@ static const struct gm_slot *entry(const struct world *w, uint64_t first)
 
 	assert_non_null(n);
 	return gm_slot_of(n);
+}
+
+/* A slot that moves is as old as it was, for merging. */
+static void test_age_of_a_move(void **state)
+{
+	struct world *w = *state;
+
+	map_pages(w, 0, 4, 0, 0, 0);
+	map_pages(w, 8, 4, 1, 0, 0);
+	world_commit(w);
+	unmap_pages(w, 0, 4);
+	map_pages(w, 8, 4, 0, 0, 0);
+	expect_commit(w, "C-8:4#1 C0>8:4#0");
+	assert_int_equal(entry(w, 8)->stamp, 1);
+}
+
+/* The same bytes, but at another offset of the region, since that has been re-backed: the bits of a log would be those
+ * of other pages. */
+static void test_move_to_another_offset(void **state)
+{
+	struct world *w = *state;
+	struct gm_seg seg;
+
+	map_pages(w, 0, 4, 0, 8, GM_SEG_LOG);
+	world_commit(w);
+	w->regions[0].now.hva += 4 * PAGE;
+	unmap_pages(w, 0, 4);
+	seg = seg_of(w, 0, 4 * PAGE, GM_SEG_LOG);
+	seg.hva += 4 * PAGE;
+	view_put(w, 0, pages(2, 4), &seg);
+	window(w, 0, pages(2, 4));
+	expect_commit(w, "C-0:4l#0 C+2:4l#0");
 }
 
 /* The same memory under another name: the table learns the name, the kernel has nothing to do. */
@@ -342,10 +380,10 @@ static void test_guest_memfd(void **state)
 	/* No move. */
 	unmap_pages(w, 0, 4);
 	map_pages(w, 8, 4, 0, 0, GM_SEG_GUEST_MEMFD);
-	expect_commit(w, "E+8:4g#1 L-0:4g#0");
+	expect_commit(w, "C-0:4g#0 C+8:4g#0");
 	/* The flag never changes in place. */
 	map_pages(w, 8, 4, 0, 0, 0);
-	expect_commit(w, "C-8:4g#1 C+8:4#1");
+	expect_commit(w, "C-8:4g#0 C+8:4#0");
 	map_pages(w, 8, 4, 0, 0, GM_SEG_GUEST_MEMFD | GM_SEG_READONLY);
 	assert_int_equal(world_make(w), -EPERM);
 	assert_non_null(strstr(w->msg.text, "read-only"));
@@ -383,7 +421,7 @@ static void test_parts_of_pages(void **state)
 	ram = seg_of(w, 0, bytes.first, 0);
 	view_put(w, 0, bytes, &ram);
 	window(w, 0, bytes);
-	expect_commit(w, "E+2:1#2");
+	expect_commit(w, "D+2:1#2");
 }
 
 static void test_unjoined_segments(void **state)
@@ -428,7 +466,7 @@ static void test_end_of_the_space(void **state)
 				  .gmem_fd = -1});
 	view_put(w, 0, (struct gm_range){100, PAGE - 1}, NULL);
 	window(w, 0, all);
-	expect_commit(w, "L-0:1#0");
+	expect_commit(w, "D-0:1#0");
 }
 
 int main(void)
@@ -447,6 +485,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_swap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chain_of_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reback, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_age_of_a_move, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_move_to_another_offset, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_relabel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_instant, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_two_spaces, setup, teardown),

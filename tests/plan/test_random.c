@@ -1,161 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Random changes, many in sequence. Every plan goes through the verifier, and is compared, page by page, with
- * an oracle that knows nothing of either: the table, that nothing is done without need, and that a
- * refusal for want of slots is true.
+ * an oracle that knows nothing of either: the table, the phase of each operation and the reason for it, and that a
+ * refusal, for want of slots or for a page of a guest_memfd that would show twice, is true.
  */
-#include "random_edits.h"
+#include "oracle.h"
 #include "show.h"
 
-#define WORLDS 1000
+#define WORLDS 1200
 #define ROUNDS 110
+#define LEFT_MAX 16
 
-/* What the oracle says of one page. */
-struct page {
-	bool backed;	   /* in the next view */
-	struct gm_seg seg; /* as seen from the page's first byte */
-	bool goes,
-		comes; /* with slots that can't stay; with memory that they leave, or that is new */
-	bool stray;
-};
-
-struct oracle {
-	struct page page[SPACES][PAGES_MAX + 1];
-	uint32_t least[SPACES]; /* slots that the view can't do without */
+/* Where the kernel has what it should not, or has not what it should: each commit looks there. */
+struct left {
+	struct gm_range r[LEFT_MAX];
+	unsigned space[LEFT_MAX];
+	unsigned n;
+	bool broken; /* not only where no view has anything */
 };
 
 struct statistics {
-	size_t plans, critical, moves, merged, full, no_memory, strays, rejected;
+	size_t plans, critical, moves, merged, full, twice, no_memory, left, rejected;
+	size_t decisive, shared, early, late, late_moves;
 };
 
 static struct statistics stats;
-
-/* ----------------------------------------------------------------------------- oracle --- */
-
-static uint32_t slot_flags(const struct gm_seg *s)
-{
-	uint32_t flags = 0;
-
-	if (s->kind == GM_SEG_ROMD || (s->flags & GM_SEG_READONLY))
-		flags |= GM_SLOT_READONLY;
-	if (s->flags & GM_SEG_GUEST_MEMFD)
-		flags |= GM_SLOT_GUEST_MEMFD;
-	return flags ? flags : s->flags & GM_SEG_LOG ? GM_SLOT_LOG : 0;
-}
-
-/* Could @b, @by bytes further on than @a, be in one slot with it? */
-static bool goes_on(const struct gm_seg *a, const struct gm_seg *b, uint64_t by)
-{
-	return slot_flags(a) == slot_flags(b) && a->region == b->region && a->group == b->group &&
-	       a->hva + by == b->hva && a->offset + by == b->offset && a->gmem_fd == b->gmem_fd &&
-	       a->gmem_offset + (a->flags & GM_SEG_GUEST_MEMFD ? by : 0) == b->gmem_offset;
-}
-
-/* The memory of the page at @gpa, if all of it is; in pieces perhaps, where a device was. */
-static bool look_at_page(const struct random_world *r, unsigned space, uint64_t gpa,
-			 struct gm_seg *ret)
-{
-	uint64_t last = gpa + (PAGE - 1), at = gpa;
-
-	for (;;) {
-		const struct gm_node *n =
-			gm_tree_first(r->w.views[space].root, (struct gm_range){at, at});
-		struct gm_seg seg;
-
-		if (!n || !gm_seg_backed(gm_seg_of(n)))
-			return false;
-		seg = gm_seg_advance(gm_seg_of(n), n->range.first, at);
-		if (at == gpa)
-			*ret = seg;
-		else if (!goes_on(ret, &seg, at - gpa))
-			return false;
-		if (n->range.last >= last)
-			return true;
-		at = n->range.last + 1;
-	}
-}
-
-static uint64_t page_gpa(const struct random_world *r, unsigned p)
-{
-	return (r->base + p) * PAGE;
-}
-
-static void look_at_pages(const struct random_world *r, struct oracle *o, unsigned space)
-{
-	uint64_t block = r->w.in.max_slot_size;
-
-	for (unsigned p = 0; p < r->nr; p++) {
-		struct page *page = &o->page[space][p], *before = p ? page - 1 : NULL;
-		uint64_t gpa = page_gpa(r, p);
-
-		page->backed = look_at_page(r, space, gpa, &page->seg);
-		if (!page->backed)
-			continue;
-		if (!before || !before->backed || gpa % block == 0 ||
-		    !goes_on(&before->seg, &page->seg, PAGE))
-			o->least[space]++;
-	}
-}
-
-static unsigned page_of(const struct random_world *r, uint64_t gpa)
-{
-	return (unsigned)(gpa / PAGE - r->base);
-}
-
-/* Can the kernel keep slot @s, but for LOG on or off as a whole? */
-static bool can_stay(const struct random_world *r, const struct oracle *o, const struct gm_slot *s)
-{
-	unsigned first = page_of(r, s->gpa.first), last = page_of(r, s->gpa.last);
-	const struct page *page = o->page[s->space];
-
-	if (s->missing)
-		return false;
-	for (unsigned p = first; p <= last; p++) {
-		const struct gm_seg *seg = &page[p].seg;
-
-		if (!page[p].backed || seg->hva != s->hva + (p - first) * PAGE ||
-		    ((slot_flags(seg) ^ s->flags) & ~(uint32_t)GM_SLOT_LOG))
-			return false;
-		if ((s->flags & GM_SLOT_GUEST_MEMFD) &&
-		    (seg->gmem_fd != s->gmem_fd ||
-		     seg->gmem_offset != s->gmem_offset + (p - first) * PAGE))
-			return false;
-		if (p > first && !goes_on(&page[p - 1].seg, seg, PAGE))
-			return false;
-	}
-	return !(s->flags & GM_SLOT_LOG) ||
-	       (page[first].seg.region == s->region && page[first].seg.offset == s->offset);
-}
-
-static void ask_oracle(const struct random_world *r, struct oracle *o)
-{
-	struct gm_range all = {0, UINT64_MAX};
-
-	memset(o, 0, sizeof(*o));
-	for (unsigned space = 0; space < SPACES; space++) {
-		look_at_pages(r, o, space);
-		for (unsigned p = 0; p < r->nr; p++)
-			o->page[space][p].comes = o->page[space][p].backed;
-		gm_tree_for_each (n, r->w.slots[space].tree.base, all) {
-			const struct gm_slot *s = gm_slot_of(n);
-			bool stays = can_stay(r, o, s);
-
-			for (uint64_t p = page_of(r, s->gpa.first); p <= page_of(r, s->gpa.last);
-			     p++) {
-				if (stays)
-					o->page[space][p].comes = false;
-				else if (!s->missing)
-					o->page[space][p].goes = true;
-			}
-		}
-	}
-	for (size_t i = 0; i < r->w.nr_strays; i++) {
-		const struct gm_slot *s = &r->w.strays[i];
-
-		for (unsigned p = page_of(r, s->gpa.first); p <= page_of(r, s->gpa.last); p++)
-			o->page[s->space][p].stray = true;
-	}
-}
 
 /* ----------------------------------------------------------------------------- checks --- */
 
@@ -176,7 +45,6 @@ static void check_table(const struct random_world *r, const struct oracle *o, un
 		assert_int_equal(n->range.first, s->gpa.first);
 		assert_int_equal(n->range.last, s->gpa.last);
 		assert_int_equal(s->space, space);
-		assert_false(s->missing);
 		assert_false(seen[s->id]);
 		seen[s->id] = true;
 		assert_true(slots->ids.taken[s->id / 64] >> s->id % 64 & 1);
@@ -197,77 +65,169 @@ static void check_table(const struct random_world *r, const struct oracle *o, un
 	assert_int_equal(count, slots->tree.count);
 }
 
-static bool any_page(const struct random_world *r, const struct oracle *o, const struct gm_slot *s,
-		     bool goes)
-{
-	for (unsigned p = page_of(r, s->gpa.first); p <= page_of(r, s->gpa.last); p++) {
-		const struct page *page = &o->page[s->space][p];
+/* Operations of one space. */
+struct tally {
+	int64_t created[2], deleted[2]; /* [1]: critical by a reason */
+	int64_t for_room[2];		/* critical without one: creates, deletes */
+	int64_t moves, unpaid;
+};
 
-		if (goes ? page->goes || page->stray : page->comes)
-			return true;
+/* The reasons of operation @i; 0: it need not be critical. */
+static unsigned why_critical(const struct random_world *r, struct oracle *o, size_t i)
+{
+	const struct gm_op *op = &r->w.plan.ops[i];
+
+	switch (op->kind) {
+	case GM_OP_CREATE:
+		return why_create(r, o, &op->to);
+	case GM_OP_DELETE:
+		return why_delete(r, o, &op->from);
+	case GM_OP_MOVE:
+		return why_create(r, o, &op->to) | why_delete(r, o, &op->from);
+	default:
+		return r->w.in.one_instant ? WHY_INSTANT : 0;
 	}
-	return false;
 }
 
-static bool is_stray(const struct random_world *r, const struct gm_slot *s)
+static void count_op(const struct random_world *r, struct oracle *o, size_t i, struct tally *t)
 {
-	for (size_t i = 0; i < r->w.nr_strays; i++) {
-		if (r->w.strays[i].space == s->space && r->w.strays[i].id == s->id)
-			return true;
+	const struct gm_op *op = &r->w.plan.ops[i];
+	unsigned why = why_critical(r, o, i);
+	bool create = op->kind == GM_OP_CREATE;
+
+	if (op->kind == GM_OP_MOVE) {
+		t->moves++;
+		t->unpaid += !move_pays(r, o, op);
+	} else if (op->kind != GM_OP_FLAGS) {
+		(create ? t->created : t->deleted)[why != 0]++;
+		t->for_room[!create] += !why && op->phase == GM_CRITICAL;
 	}
-	return false;
+}
+
+/* How many more than there's room for? */
+static int64_t beyond(int64_t n, int64_t room)
+{
+	return n > room ? n - room : 0;
+}
+
+/* What is critical for want of room is no more than what there is no room for. */
+static void check_room(const struct oracle *o, unsigned space, const struct tally *t)
+{
+	int64_t room = o->room[space], in_all = t->created[0] + t->created[1] - t->deleted[1];
+
+	assert_int_equal(t->for_room[0], beyond(t->created[0], room));
+	assert_int_equal(t->for_room[1], beyond(in_all, room));
+	/* A move that does not pay stands for one such create. */
+	if (t->unpaid) {
+		assert_true(t->created[0] + t->unpaid > room ||
+			    t->created[0] + t->created[1] + t->unpaid - t->deleted[1] > room);
+		stats.late_moves++;
+	}
+}
+
+/* What is not critical has a right to be where it is, whatever else there is. */
+static void check_rights(const struct random_world *r, struct oracle *o, size_t i, bool last)
+{
+	const struct gm_op *op = &r->w.plan.ops[i];
+	unsigned why = why_critical(r, o, i);
+
+	/* Where slots are merged more goes than the oracle knows. */
+	if (last)
+		assert_int_equal(why, WHY_DECISIVE);
+	else if (op->phase != GM_CRITICAL)
+		assert_int_equal(why, 0);
+	if (op->kind == GM_OP_MOVE)
+		assert_int_equal(op->phase, GM_CRITICAL);
+	if (op->phase == GM_EARLY && !last)
+		assert_true(op->kind == GM_OP_CREATE ||
+			    (op->kind == GM_OP_FLAGS && (op->to.flags & GM_SLOT_LOG)));
+	if (op->phase == GM_LATE)
+		assert_true(op->kind == GM_OP_DELETE ||
+			    (op->kind == GM_OP_FLAGS && !(op->to.flags & GM_SLOT_LOG)));
+	stats.shared += (why & WHY_SHARED) != 0;
+}
+
+/* One decisive operation and nothing else that is critical: then the gate is not shut. Otherwise it is. */
+static void check_decisive(const struct random_world *r, struct oracle *o, size_t critical,
+			   unsigned why)
+{
+	const struct gm_plan *plan = &r->w.plan;
+	bool decisive = critical == 1 && why == WHY_DECISIVE;
+
+	(void)o;
+	assert_int_equal(plan->decisive, decisive);
+	assert_int_equal(plan->nr_critical, decisive ? 0 : critical);
+	stats.decisive += decisive;
 }
 
 /* Nothing is critical that need not be, and nothing goes that could stay. */
-static void check_need(const struct random_world *r, const struct oracle *o)
+static void check_need(const struct random_world *r, struct oracle *o)
 {
 	const struct gm_plan *plan = &r->w.plan;
+	struct tally t[SPACES] = {0};
+	size_t critical = 0;
+	unsigned last_why = 0;
 
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct gm_op *op = &plan->ops[i];
-		bool from_hit, to_hit;
+		unsigned space = op->kind == GM_OP_DELETE ? op->from.space : op->to.space;
+		unsigned why = why_critical(r, o, i);
 
-		if (op->kind == GM_OP_FLAGS) {
-			assert_true(op->phase != GM_CRITICAL || r->w.in.one_instant);
-			continue;
-		}
-		if (op->kind != GM_OP_CREATE && !is_stray(r, &op->from))
+		if (op->kind == GM_OP_DELETE || op->kind == GM_OP_MOVE)
 			assert_false(can_stay(r, o, &op->from));
-		if (op->phase != GM_CRITICAL || r->w.in.one_instant)
-			continue;
-		from_hit = op->kind != GM_OP_CREATE && any_page(r, o, &op->from, false);
-		to_hit = op->kind != GM_OP_DELETE && any_page(r, o, &op->to, true);
-		if (op->kind == GM_OP_DELETE)
-			assert_true(from_hit || (op->from.flags & GM_SLOT_LOG) ||
-				    is_stray(r, &op->from));
-		else
-			assert_true(from_hit || to_hit || (op->from.flags & GM_SLOT_LOG));
+		count_op(r, o, i, &t[space]);
+		if (why || op->phase == GM_CRITICAL) {
+			critical++;
+			last_why = op->kind == GM_OP_MOVE ? 0 : why;
+		}
 	}
+	for (unsigned space = 0; space < SPACES; space++)
+		check_room(o, space, &t[space]);
+	check_decisive(r, o, critical, last_why);
 }
 
-static void check_plan(const struct random_world *r, const struct oracle *o)
+static void check_plan(const struct random_world *r, struct oracle *o)
 {
+	const struct gm_plan *plan = &r->w.plan;
+
+	assert_false(shown_twice(o));
 	for (unsigned space = 0; space < SPACES; space++)
 		check_table(r, o, space);
-	if (r->roomy) {
-		assert_int_equal(r->w.plan.merged, 0);
-		check_need(r, o);
+	for (size_t i = 0; i < plan->n; i++) {
+		check_rights(r, o, i, plan->decisive && i + 1 == plan->nr_early);
+		stats.moves += plan->ops[i].kind == GM_OP_MOVE;
 	}
-	for (size_t i = 0; i < r->w.plan.n; i++)
-		stats.moves += r->w.plan.ops[i].kind == GM_OP_MOVE;
-	stats.critical += r->w.plan.nr_critical > 0;
-	stats.merged += r->w.plan.merged;
+	/* Where slots are merged more goes than must. */
+	if (plan->merged)
+		assert_false(r->roomy || plan->decisive);
+	else
+		check_need(r, o);
+	stats.critical += plan->nr_critical > 0;
+	stats.early += plan->nr_early;
+	stats.late += plan->nr_late;
+	stats.merged += plan->merged;
 }
 
-/* Slots of guest_memfd are not merged, so with them a view may need more than the least. */
+/* Slots of a guest_memfd are not merged: where one stands, there may be one more on each side. */
 static void check_full(const struct random_world *r, const struct oracle *o)
 {
-	bool full = r->has_gmem;
+	bool full = false;
 
 	for (unsigned space = 0; space < SPACES; space++)
-		full |= o->least[space] > capacity(&r->w);
+		full |= o->least[space] + 2 * o->fixed[space] > capacity(&r->w);
 	assert_true(full);
 	stats.full++;
+}
+
+static void check_refusal(const struct random_world *r, const struct oracle *o, int err)
+{
+	if (err == -EBUSY) {
+		assert_true(shown_twice(o));
+		stats.twice++;
+		return;
+	}
+	assert_int_equal(err, -ENOSPC);
+	check_full(r, o);
 }
 
 /* ---------------------------------------------------------------------------- unchanged --- */
@@ -302,53 +262,103 @@ static void check_unchanged(const struct random_world *r, const struct snapshot 
 
 /* ------------------------------------------------------------------------------- rounds --- */
 
-/* As after an undo that failed: the kernel lacks slots of the table, and has others. */
-static void wreck(struct random_world *r)
+static bool is_left(const struct left *left, const struct gm_slot *s)
 {
-	struct world *w = &r->w;
-	size_t count[SPACES] = {0};
-	struct gm_slot s = {.gpa = random_range(r), .region = &w->regions[0], .gmem_fd = -1};
-
-	for (unsigned n = below(3); n > 0 && w->nr_kernel; n--) {
-		struct gm_slot lost = w->kernel[below((unsigned)w->nr_kernel)];
-		const struct gm_node *node =
-			gm_tree_find(w->slots[lost.space].tree.base, lost.gpa.first, 0);
-
-		if (is_stray(r, &lost))
-			continue;
-		gm_slot_of(node)->missing = true;
-		kernel_remove(w, &lost);
-		s.id = lost.id;
-		s.space = lost.space;
+	for (unsigned i = 0; i < left->n; i++) {
+		if (left->space[i] == s->space && gm_range_overlap(left->r[i], s->gpa))
+			return true;
 	}
-	if (s.id == 0)
-		s.id = below(w->slots[0].ids.limit);
-	s.hva = region_hva(0);
-	for (size_t i = 0; i < w->nr_kernel; i++) {
-		const struct gm_slot *k = &w->kernel[i];
-
-		count[k->space]++;
-		if (k->space == s.space && (k->id == s.id || gm_range_overlap(k->gpa, s.gpa)))
-			return;
-	}
-	if (count[s.space] >= capacity(w) ||
-	    (w->slots[s.space].ids.reserved[s.id / 64] >> s.id % 64 & 1))
-		return;
-	kernel_add(w, &s);
-	must(gm_array_reserve(&w->heap.alloc, (void **)&w->strays, &w->strays_room,
-			      w->nr_strays + 1, sizeof(s)));
-	w->strays[w->nr_strays++] = s;
-	stats.strays++;
+	return false;
 }
 
-static void add_missing_windows(struct random_world *r)
+static void note_left(struct left *left, const struct gm_slot *s)
 {
-	for (unsigned i = 0; i < SPACES; i++) {
-		gm_tree_for_each (n, r->w.slots[i].tree.base, ((struct gm_range){0, UINT64_MAX})) {
-			if (gm_slot_of(n)->missing)
-				window(&r->w, i, n->range);
-		}
+	left->r[left->n] = s->gpa;
+	left->space[left->n++] = s->space;
+}
+
+/* Could the kernel have @s beside what it has? */
+static bool fits(const struct random_world *r, const struct gm_slot *s)
+{
+	uint64_t size = s->gpa.last - s->gpa.first, block = r->w.in.max_slot_size;
+	size_t count = 0;
+
+	for (size_t i = 0; i < r->w.nr_kernel; i++) {
+		const struct gm_slot *k = &r->w.kernel[i];
+		struct gm_range a = {s->gmem_offset, s->gmem_offset + size};
+		struct gm_range b = {k->gmem_offset, k->gmem_offset + (k->gpa.last - k->gpa.first)};
+
+		count += k->space == s->space;
+		if (k->space == s->space && gm_range_overlap(k->gpa, s->gpa))
+			return false;
+		if ((s->flags & k->flags & GM_SLOT_GUEST_MEMFD) && s->gmem_fd == k->gmem_fd &&
+		    gm_range_overlap(a, b))
+			return false;
 	}
+	return count < capacity(&r->w) && s->gpa.first / block == s->gpa.last / block;
+}
+
+static struct gm_slot random_slot(struct random_world *r)
+{
+	struct gm_slot s = {.gpa = random_range(r), .space = below(4) == 0, .gmem_fd = -1};
+	unsigned region = below(r->has_gmem ? NR_REGIONS : FIRST_GMEM);
+
+	s.offset = below(3) ? s.gpa.first - r->base * PAGE : below(8) * PAGE;
+	s.region = &r->w.regions[region];
+	s.hva = s.region->now.hva + s.offset;
+	if (region >= FIRST_GMEM) {
+		s.flags = GM_SLOT_GUEST_MEMFD;
+		s.gmem_fd = FIRST_FD;
+		s.gmem_offset = s.offset + (region > FIRST_GMEM ? 4 * PAGE : 0);
+	} else if (below(4) == 0) {
+		s.flags = below(2) ? GM_SLOT_LOG : GM_SLOT_READONLY;
+	}
+	return s;
+}
+
+/* A slot that a late delete or an undo has left: where no view has anything, unless the map is broken. */
+static void leave_over(struct random_world *r, struct left *left)
+{
+	struct gm_slot s = random_slot(r);
+	bool hides = gm_tree_first(r->w.views[s.space].root, s.gpa);
+
+	if (left->n == LEFT_MAX || !fits(r, &s) || (hides && below(2)) ||
+	    !gm_ids_take(&r->w.slots[s.space].ids, &s.id))
+		return;
+	gm_ids_put(&r->w.slots[s.space].ids, s.id);
+	slot_left_over(&r->w, &s);
+	note_left(left, &s);
+	left->broken |= hides;
+	stats.left++;
+}
+
+static void lose(struct random_world *r, struct left *left)
+{
+	struct gm_slot s;
+
+	if (left->n == LEFT_MAX || !r->w.nr_kernel)
+		return;
+	s = r->w.kernel[below((unsigned)r->w.nr_kernel)];
+	if (is_left(left, &s))
+		return;
+	note_left(left, &s);
+	slot_lost(&r->w, &s);
+	left->broken = true;
+}
+
+/* As after operations that failed: the kernel, and so the table, have other slots than the views say. */
+static void wreck(struct random_world *r, struct left *left)
+{
+	for (unsigned n = below(4) ? 0 : below(3); n > 0; n--)
+		lose(r, left);
+	for (unsigned n = 1 + below(3); n > 0; n--)
+		leave_over(r, left);
+}
+
+static void add_windows(struct random_world *r, const struct left *left)
+{
+	for (unsigned i = 0; i < left->n; i++)
+		window(&r->w, left->space[i], left->r[i]);
 }
 
 /* Let each allocation fail once: nothing changes. The last call is the one that succeeds. */
@@ -369,44 +379,54 @@ static int make_without_memory(struct random_world *r, const struct snapshot *be
 		if (!err)
 			gm_plan_reject(&r->w.plan, &r->w.in);
 		else
-			assert_true(err == -ENOMEM || err == -ENOSPC);
+			assert_true(err == -ENOMEM || err == -ENOSPC || err == -EBUSY);
 		assert_true(!err || r->w.plan.n == 0);
 		check_unchanged(r, before);
 		stats.no_memory++;
 	}
 }
 
-static void round_of(struct random_world *r)
+static int make(struct random_world *r, const struct left *left, struct oracle *o,
+		const struct snapshot *before)
+{
+	int err;
+
+	add_windows(r, left);
+	r->w.in.one_instant = below(12) == 0 || (left->broken && below(2));
+	ask_oracle(r, o);
+	err = below(40) ? world_make(&r->w) : make_without_memory(r, before);
+	stats.plans++;
+	return err;
+}
+
+static void round_of(struct random_world *r, struct left *left)
 {
 	struct snapshot before;
 	struct oracle o;
 	int err;
 
+	if (below(25) == 0)
+		wreck(r, left);
 	for (unsigned n = 1 + below(below(4) ? 2 : 8); n > 0; n--)
 		random_edit(r);
-	if (below(25) == 0)
-		wreck(r);
-	add_missing_windows(r);
-	r->w.in.one_instant = below(12) == 0;
 	take_snapshot(r, &before);
-	ask_oracle(r, &o);
-	err = below(40) ? world_make(&r->w) : make_without_memory(r, &before);
-	stats.plans++;
-	if (err) {
-		assert_int_equal(err, -ENOSPC);
-		check_full(r, &o);
-		check_unchanged(r, &before);
-		world_reject(&r->w);
-		return;
-	}
-	check_plan(r, &o);
-	if (below(5) == 0) {
+	err = make(r, left, &o, &before);
+	if (err)
+		check_refusal(r, &o, err);
+	else
+		check_plan(r, &o);
+	if (err || below(5) == 0) {
+		if (err)
+			check_unchanged(r, &before);
 		world_reject(&r->w);
 		check_unchanged(r, &before);
-		stats.rejected++;
+		stats.rejected += !err;
+		end_edits(r, false);
 		return;
 	}
 	world_accept(&r->w);
+	end_edits(r, true);
+	*left = (struct left){0};
 	for (unsigned i = 0; i < SPACES; i++)
 		assert_int_equal(r->w.slots[i].ids.nr_taken, r->w.slots[i].tree.count);
 }
@@ -417,20 +437,26 @@ static void test_random(void **state)
 	random_seed();
 	for (unsigned i = 0; i < WORLDS; i++) {
 		struct random_world r;
+		struct left left = {0};
 
 		random_world_init(&r);
 		for (unsigned k = 0; k < ROUNDS; k++)
-			round_of(&r);
+			round_of(&r, &left);
 		world_destroy(&r.w);
 	}
-	printf("%zu plans: %zu critical, %zu moves, %zu merged, %zu rejected, %zu full, %zu "
-	       "strays, "
+	printf("%zu plans: %zu critical, %zu decisive, %zu early and %zu late operations, %zu "
+	       "moves, "
+	       "%zu plans with moves for want of room, %zu merged, %zu operations that share pages "
+	       "of a guest_memfd, %zu rejected, %zu full, %zu shown twice, %zu left over, "
 	       "%zu allocations failed\n",
-	       stats.plans, stats.critical, stats.moves, stats.merged, stats.rejected, stats.full,
-	       stats.strays, stats.no_memory);
+	       stats.plans, stats.critical, stats.decisive, stats.early, stats.late, stats.moves,
+	       stats.late_moves, stats.merged, stats.shared, stats.rejected, stats.full,
+	       stats.twice, stats.left, stats.no_memory);
 	/* All that there is to test has been met. */
-	assert_true(stats.plans >= 100000 && stats.critical > 10000 && stats.moves > 1000);
-	assert_true(stats.merged > 200 && stats.full > 500 && stats.strays > 500);
+	assert_true(stats.plans >= 100000 && stats.critical > 20000 && stats.moves > 1000);
+	assert_true(stats.early > 15000 && stats.late > 5000 && stats.decisive > 2000);
+	assert_true(stats.merged > 200 && stats.full > 1000 && stats.late_moves > 30);
+	assert_true(stats.shared > 5000 && stats.twice > 100 && stats.left > 1000);
 }
 
 int main(void)

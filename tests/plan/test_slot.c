@@ -88,11 +88,44 @@ static void test_same_guest_memfd(void **state)
 	world_destroy(&w);
 }
 
+/* By a release callback; but not what a reback has replaced, or is about to bring. */
+static void test_kept_alive(void **state)
+{
+	struct world w;
+	struct gpamap_region *r;
+	struct gm_slot s;
+
+	(void)state;
+	world_init(&w, 8, 8);
+	r = &w.regions[0];
+	s = slot(&w, 4, 4, 10);
+	assert_true(gm_slot_kept_alive(&s));
+	r->release = NULL;
+	assert_false(gm_slot_kept_alive(&s));
+	r->release = never_released;
+	r->was = r->now;
+	r->touched = true;
+	assert_true(gm_slot_kept_alive(&s));
+	r->now.hva += 16 * PAGE;
+	assert_false(gm_slot_kept_alive(&s));
+	/* The new memory: the caller has it back if the transaction is aborted. */
+	s.hva += 16 * PAGE;
+	assert_false(gm_slot_kept_alive(&s));
+	r->touched = false;
+	assert_true(gm_slot_kept_alive(&s));
+	s.hva -= 16 * PAGE;
+	assert_false(gm_slot_kept_alive(&s));
+	s.region = NULL;
+	assert_false(gm_slot_kept_alive(&s));
+	world_destroy(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_entries_hold_references),
 		cmocka_unit_test(test_same_backing),
+		cmocka_unit_test(test_kept_alive),
 		cmocka_unit_test(test_same_guest_memfd),
 	};
 

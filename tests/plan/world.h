@@ -24,7 +24,9 @@
 #include "verify/verify.h"
 
 #define PAGE UINT64_C(4096)
-#define NR_REGIONS 6
+#define NR_REGIONS 7
+/* Regions 4 and 5 have no release callback: what of them goes is gone when the commit returns. */
+#define HAS_RELEASE(region) ((region) != 4 && (region) != 5)
 #define SPACES 2
 #define NO_LIMIT 4096
 
@@ -62,22 +64,40 @@ struct world {
 	struct gm_slots slots[SPACES];
 	struct gm_tree views[SPACES];
 	struct gm_windows windows[SPACES];
+	const struct gm_node *old_roots[SPACES];
 	const struct gm_node *roots[SPACES];
 	struct gm_plan_input in;
 	struct gm_plan plan;
 	struct gm_msg msg;
 	struct gm_slot *kernel;
 	size_t nr_kernel, kernel_room;
-	struct gm_slot *strays;
-	size_t nr_strays, strays_room;
 };
+
+static inline uint64_t region_hva(int region)
+{
+	return (UINT64_C(0x7f) << 40) + ((uint64_t)region << 36);
+}
+
+static void never_released(void *opaque)
+{
+	(void)opaque;
+	fail_msg("the planner releases nothing");
+}
+
+static inline void regions_init(struct world *w)
+{
+	for (int i = 0; i < NR_REGIONS; i++) {
+		atomic_init(&w->regions[i].refs, 1);
+		w->regions[i].now.hva = region_hva(i);
+		w->regions[i].release = HAS_RELEASE(i) ? never_released : NULL;
+	}
+}
 
 static inline void world_init(struct world *w, uint32_t limit, uint32_t max_taken)
 {
 	memset(w, 0, sizeof(*w));
 	w->heap.alloc = (struct gm_alloc){heap_alloc, heap_free, &w->heap};
-	for (int i = 0; i < NR_REGIONS; i++)
-		atomic_init(&w->regions[i].refs, 1);
+	regions_init(w);
 	for (unsigned i = 0; i < SPACES; i++) {
 		gm_tree_init(&w->slots[i].tree, &gm_slot_type, &w->heap.alloc);
 		assert_int_equal(gm_ids_init(&w->slots[i].ids, &w->heap.alloc, limit, max_taken),
@@ -91,6 +111,7 @@ static inline void world_init(struct world *w, uint32_t limit, uint32_t max_take
 		.max_slot_size = UINT64_C(1) << 30,
 		.nr_spaces = SPACES,
 		.slots = w->slots,
+		.old_views = w->old_roots,
 		.views = w->roots,
 		.windows = w->windows,
 	};
@@ -108,15 +129,9 @@ static inline void world_destroy(struct world *w)
 	}
 	gm_plan_destroy(&w->plan);
 	gm_free(&w->heap.alloc, w->kernel);
-	gm_free(&w->heap.alloc, w->strays);
 	assert_int_equal(w->heap.live, 0);
 	for (int i = 0; i < NR_REGIONS; i++)
 		assert_int_equal(atomic_load(&w->regions[i].refs), 1);
-}
-
-static inline uint64_t region_hva(int region)
-{
-	return (UINT64_C(0x7f) << 40) + ((uint64_t)region << 36);
 }
 
 /* What region @region shows from @offset on. */
@@ -173,6 +188,24 @@ static inline void unmap_pages(struct world *w, uint64_t first, uint64_t n)
 	window(w, 0, pages(first, n));
 }
 
+/* A device, or a mapping that traps. */
+static inline void map_kind(struct world *w, uint64_t first, uint64_t n, enum gm_seg_kind kind)
+{
+	struct gm_seg seg = {.region = &w->regions[0], .kind = kind, .gmem_fd = -1};
+
+	view_put(w, 0, pages(first, n), &seg);
+	window(w, 0, pages(first, n));
+}
+
+static inline void map_gmem(struct world *w, unsigned space, uint64_t first, uint64_t n, int region,
+			    uint64_t at)
+{
+	struct gm_seg seg = seg_of(w, region, at * PAGE, GM_SEG_GUEST_MEMFD);
+
+	view_put(w, space, pages(first, n), &seg);
+	window(w, space, pages(first, n));
+}
+
 /* The kernel does the plan. */
 static inline void kernel_remove(struct world *w, const struct gm_slot *s)
 {
@@ -185,6 +218,19 @@ static inline void kernel_remove(struct world *w, const struct gm_slot *s)
 	fail_msg("no slot %u", s->id);
 }
 
+/* The table knows by which region and offset the view names the memory of a slot. */
+static inline void kernel_learn_names(struct world *w)
+{
+	for (size_t i = 0; i < w->nr_kernel; i++) {
+		struct gm_slot *s = &w->kernel[i];
+		const struct gm_node *n =
+			gm_tree_find(w->slots[s->space].tree.root, s->gpa.first, 0);
+
+		assert_non_null(n);
+		*s = *gm_slot_of(n);
+	}
+}
+
 static inline void kernel_add(struct world *w, const struct gm_slot *s)
 {
 	size_t fail = w->heap.fail;
@@ -194,6 +240,36 @@ static inline void kernel_add(struct world *w, const struct gm_slot *s)
 			      w->nr_kernel + 1, sizeof(*s)));
 	w->heap.fail = fail;
 	w->kernel[w->nr_kernel++] = *s;
+}
+
+/* What the kernel has is unlike what the views say, after an operation that it has refused, and the table
+ * knows: a slot more, or one less. Every commit has a window there. */
+static inline void settle_table(struct world *w, unsigned space)
+{
+	struct gm_stale stale;
+
+	gm_tree_commit(&w->slots[space].tree, &stale);
+	gm_stale_free(&stale);
+}
+
+static inline void slot_left_over(struct world *w, const struct gm_slot *s)
+{
+	must(gm_tree_insert(&w->slots[s->space].tree, s->gpa, 0, s));
+	settle_table(w, s->space);
+	gm_ids_mark(&w->slots[s->space].ids, s->id);
+	kernel_add(w, s);
+	window(w, s->space, s->gpa);
+}
+
+static inline void slot_lost(struct world *w, const struct gm_slot *s)
+{
+	struct gm_slot lost = *s;
+
+	must(gm_tree_remove(&w->slots[lost.space].tree, lost.gpa.first, 0));
+	settle_table(w, lost.space);
+	gm_ids_put(&w->slots[lost.space].ids, lost.id);
+	kernel_remove(w, &lost);
+	window(w, lost.space, lost.gpa);
 }
 
 /* How many slots each space may have. */
@@ -215,6 +291,7 @@ static inline int world_verify(struct world *w)
 		.max_slots = capacity(w),
 		.old = w->kernel,
 		.nr_old = w->nr_kernel,
+		.old_views = w->old_roots,
 		.views = w->roots,
 	};
 
@@ -227,10 +304,9 @@ static inline int world_make(struct world *w)
 	int err;
 
 	w->in.stamp++;
-	w->in.strays = w->strays;
-	w->in.nr_strays = w->nr_strays;
 	for (unsigned i = 0; i < SPACES; i++) {
 		gm_windows_normalise(&w->windows[i]);
+		w->old_roots[i] = w->views[i].base;
 		w->roots[i] = w->views[i].root;
 	}
 	memset(&w->msg, 0, sizeof(w->msg));
@@ -259,11 +335,11 @@ static inline void world_accept(struct world *w)
 			kernel_add(w, &op->to);
 	}
 	gm_plan_accept(&w->plan, &w->in);
+	kernel_learn_names(w);
 	for (unsigned i = 0; i < SPACES; i++) {
 		gm_tree_commit(&w->views[i], &stale);
 		gm_stale_free(&stale);
 	}
-	w->nr_strays = 0;
 	forget_windows(w);
 }
 

@@ -10,10 +10,10 @@
  * exits: a store goes nowhere, and a load gives ones (ABSENT). Such exits are expected; whether the access should have
  * been one is for the guest to say. A page on show (look.h) is asked for what it shows, at its new place.
  *
- *  A1 While a commit is under way, told.count is odd: the host makes it so before, and even again when the commit has
+ *  AS1 While a commit is under way, told.count is odd: the host makes it so before, and even again when the commit has
  *     returned and all else is told. So if a vCPU reads the same even number before and after its accesses, all of them
  *     met the map that it was told of.
- *  A2 So each must have found what was told, or the change has not arrived. If the number is not the same, nothing
+ *  AS2 So each must have found what was told, or the change has not arrived. If the number is not the same, nothing
  *     can be said.
  */
 #ifndef TORTURE_ASK_H
@@ -66,7 +66,7 @@ GUEST_INLINE int ask_stores(const struct guest_ctl *c)
 	return c->ask.stage == ASK_STORE;
 }
 
-/* A2. */
+/* AS2. */
 GUEST_INLINE void ask_judge(struct guest_ctl *c)
 {
 	const struct ask *a = &c->ask;

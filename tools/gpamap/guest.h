@@ -67,7 +67,7 @@ enum look_stage { LOOK_FIRST, LOOK_BETWEEN, LOOK_AGAIN };
 /* A guest's look at two of the pages on show. */
 struct look {
 	uint64_t count;	     /* of looks begun */
-	uint64_t floor;	     /* a generation that there was before: L3, L4 */
+	uint64_t floor;	     /* a generation that there was before: LK3, LK4 */
 	uint64_t generation; /* that the first page shows, or may show */
 	uint64_t between;    /* what was read from the other page */
 	uint32_t stage;	     /* enum look_stage */

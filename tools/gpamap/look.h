@@ -16,13 +16,13 @@
  * An empty place is no memory: a load there is an exit, and the host answers ones (ABSENT). Such exits are
  * expected; whether a page should have been there is for the guest to say:
  *
- *  L1 Generations only grow, and each is on show once, for one stretch of time. So if a numbered page shows the same
+ *  LK1 Generations only grow, and each is on show once, for one stretch of time. So if a numbered page shows the same
  *     number twice, the map is of this generation all the time between.
- *  L2 So what is read between is known: each other page stands at the same place, and none at the next one. Anything
+ *  LK2 So what is read between is known: each other page stands at the same place, and none at the next one. Anything
  *     else is a mix of two generations. If the number is not the same twice, nothing can be said.
- *  L3 Once a vCPU has seen a generation no vCPU sees an older one. If one does that itself has seen the newer one, or
+ *  LK3 Once a vCPU has seen a generation no vCPU sees an older one. If one does that itself has seen the newer one, or
  *     knows of another vCPU that has, this is a mix, too.
- *  L4 Nor does any vCPU see an older one than the host has told after a commit (P2). This counts as a mix, too.
+ *  LK4 Nor does any vCPU see an older one than the host has told after a commit (P2). This counts as a mix, too.
  *
  * An exit in the midst does no harm to this: its answer tells of a moment between the two reads, too.
  */
@@ -90,7 +90,7 @@ GUEST_INLINE int look_first(struct guest_ctl *c, uint64_t got)
 	}
 	l->generation = got - SHOW_NUMBER;
 	if (l->generation < l->floor)
-		c->mixes++; /* L3, L4 */
+		c->mixes++; /* LK3, LK4 */
 	else
 		__atomic_store_n(&c->seen, l->generation, __ATOMIC_RELEASE);
 	l->stage = LOOK_BETWEEN;
@@ -117,7 +117,7 @@ GUEST_INLINE int look_take(struct guest_ctl *c, uint64_t got)
 	want = l->ahead ? ABSENT : show_numbered(l->other) ? number : SHOW_MOVED;
 	c->looks++;
 	if (l->between != want)
-		c->mixes++; /* L2 */
+		c->mixes++; /* LK2 */
 	return 0;
 }
 

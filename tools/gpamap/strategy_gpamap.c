@@ -25,6 +25,7 @@ struct gpamap_state {
 	struct gpamap_region *ram;
 	struct gpamap_region *hot[HOT_COUNT];
 	struct gpamap_region *show[SHOW_PAGES]; /* those that are not numbered */
+	struct gpamap_region *places;		/* the memory of those that are */
 	struct gpamap_window *win;
 	struct gpamap_vcpu **vcpu;
 	uint64_t first_ioctls; /* what start took */
@@ -49,11 +50,23 @@ static int new_alias(const struct run *r, struct gpamap_state *g, unsigned windo
 	return gpamap_region_new(g->map, &desc, ret);
 }
 
+/* The arena goes after the map. A callback all the same: memory that has one needs no gate to go. */
+static void released(void *opaque)
+{
+	(void)opaque;
+}
+
 static int new_ram(struct gpamap_state *g, const char *name, uint64_t size, uint64_t max, char *hva,
 		   struct gpamap_region **ret)
 {
 	const struct gpamap_region_desc desc = {
-		.kind = GPAMAP_RAM, .name = name, .size = size, .max_size = max, .hva = hva};
+		.kind = GPAMAP_RAM,
+		.name = name,
+		.size = size,
+		.max_size = max,
+		.hva = hva,
+		.release = released,
+	};
 
 	return gpamap_region_new(g->map, &desc, ret);
 }
@@ -82,6 +95,8 @@ static int new_regions(struct run *r, struct gpamap_state *g)
 		ret = new_ram(g, "hot", HOT_SIZE, 0, a->hot + i * HOT_SIZE, &g->hot[i]);
 	for (unsigned w = 0; !ret && w < a->windows; w++)
 		ret = new_window(r, g, w);
+	if (!ret && a->state.generation)
+		ret = new_ram(g, "places", SHOW_PAGES * SHOW_PLACES * PAGE, 0, a->show, &g->places);
 	for (unsigned i = 0; !ret && a->state.generation && i < SHOW_PAGES; i++) {
 		if (!show_numbered(i))
 			ret = new_ram(g, "show", PAGE, 0, arena_show_hva(a, i, 0), &g->show[i]);
@@ -108,7 +123,7 @@ static int add_window(const struct run *r, struct gpamap_state *g, struct gpamap
 	return ret;
 }
 
-/* The pages on show as in @generation: plain mappings for those that are numbered, and regions for the others. */
+/* The pages on show as in @generation: windows of one region for those that are numbered, and regions for the others. */
 static int show(const struct run *r, struct gpamap_state *g, struct gpamap_txn *txn,
 		uint32_t generation)
 {
@@ -118,8 +133,11 @@ static int show(const struct run *r, struct gpamap_state *g, struct gpamap_txn *
 		uint64_t gpa = arena_show_gpa(i, generation);
 
 		if (show_numbered(i))
-			ret = gpamap_map_pages(txn, 0, gpa, PAGE,
-					       arena_show_hva(&r->arena, i, generation), GPAMAP_RW);
+			ret = gpamap_map_region(
+				txn, 0, gpa, PAGE, g->places,
+				(uint64_t)(arena_show_hva(&r->arena, i, generation) -
+					   r->arena.show),
+				GPAMAP_RW);
 		else
 			ret = gpamap_add(txn, gpamap_root(g->map, 0), gpa, g->show[i], 0);
 	}
@@ -194,6 +212,7 @@ static void lib_stop(struct run *r)
 		gpamap_region_put(g->hot[i]);
 	for (unsigned i = 0; i < SHOW_PAGES; i++)
 		gpamap_region_put(g->show[i]);
+	gpamap_region_put(g->places);
 	gpamap_region_put(g->ram);
 	if (g->map)
 		gpamap_free(g->map);

@@ -127,6 +127,25 @@ static const char *why_not(const struct gm_model *m, const struct gm_slot *s)
 	return gm_rules_why_no_slot(m->in->page_size, s);
 }
 
+/* Does a slot that is there have pages of the same guest_memfd? In whatever space. */
+static bool is_bound(const struct gm_model *m, const struct gm_slot *s)
+{
+	uint64_t last = s->gmem_offset + (s->gpa.last - s->gpa.first);
+
+	if (!(s->flags & GM_SLOT_GUEST_MEMFD))
+		return false;
+	for (size_t i = 0; i < m->n; i++) {
+		const struct gm_slot *o = &m->slot[i];
+
+		if ((m->alive[i / WORD_BITS] >> i % WORD_BITS & 1) &&
+		    (o->flags & GM_SLOT_GUEST_MEMFD) && o->gmem_fd == s->gmem_fd &&
+		    o->gmem_offset <= last &&
+		    s->gmem_offset <= o->gmem_offset + (o->gpa.last - o->gpa.first))
+			return true;
+	}
+	return false;
+}
+
 static const char *why_no_create(const struct gm_model *m, const struct gm_slot *s)
 {
 	const struct gm_slot *other;
@@ -141,6 +160,8 @@ static const char *why_no_create(const struct gm_model *m, const struct gm_slot 
 	other = last_before(m, s->space, s->gpa.last);
 	if (other && other->gpa.last >= s->gpa.first)
 		return "it overlaps another";
+	if (is_bound(m, s))
+		return "its pages of a guest_memfd are in another";
 	return NULL;
 }
 
@@ -175,7 +196,8 @@ static size_t find_from(const struct gm_model *m, const struct gm_slot *from)
 		return NOT_THERE;
 	s = &m->slot[rank];
 	if (s->gpa.first != from->gpa.first || s->gpa.last != from->gpa.last ||
-	    s->hva != from->hva || s->flags != from->flags || from->missing)
+	    s->hva != from->hva || s->flags != from->flags || s->region != from->region ||
+	    s->offset != from->offset)
 		return NOT_THERE;
 	if ((s->flags & GM_SLOT_GUEST_MEMFD) &&
 	    (s->gmem_fd != from->gmem_fd || s->gmem_offset != from->gmem_offset))

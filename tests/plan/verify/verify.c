@@ -3,17 +3,20 @@
  * The verifier: replays a plan, and proves what verify.h says of it.
  *
  * V1 is kept by the model of the kernel, V3 compared at the end. V2 needs more than the state after each
- * operation, since a guest also sees what is in between:
- *  - Outside of the critical part nothing goes from a page that is backed before and after: neither a slot
- *    that is deleted nor the source of a move may have such a page. Then what comes early does not meet
- *    one either, as the old slot is still there.
+ * operation, since a guest also sees what is in between, and what a commit leaves that ends half-way:
+ *  - Outside of the critical part nothing goes from a page that is backed before and after. Then what comes
+ *    early does not meet one either, as the old slot is still there.
  *  - When the gate opens, every such page shows what it did or what it will.
- *  - Early there is only what the guest doesn't miss when it is taken back: creates and LOG on. Deletes, moves
- *    and LOG off are late. Unread bits of a slot that logs are lost nowhere but on purpose.
+ *  - What is early can be taken back unnoticed: a create where the view before has nothing, LOG on. But the last one
+ *    may be decisive if nothing is critical: what comes after it can't fail.
+ *  - What is late can stay undone: a delete where the view after has nothing, of memory with a release callback,
+ *    LOG off.
+ *  - Moves are critical. Unread bits of a slot that logs are lost nowhere but on purpose.
  */
 #include <errno.h>
 #include <stdlib.h>
 
+#include "map/region.h"
 #include "model.h"
 
 struct verify {
@@ -124,29 +127,63 @@ static int check_goes(const struct verify *v, size_t i, const struct gm_slot *s)
 	return 0;
 }
 
-static int check_phase(const struct verify *v, size_t i)
+static bool has_any(const struct gm_node *view, struct gm_range r)
+{
+	return gm_tree_first(view, r);
+}
+
+/* May operation @i be taken back, or is it the one after which nothing is? */
+static int check_early(const struct verify *v, size_t i)
 {
 	const struct gm_op *op = &v->plan->ops[i];
-	bool log_off = op->kind == GM_OP_FLAGS && !(op->to.flags & GM_SLOT_LOG);
-	bool late = op->kind == GM_OP_DELETE || op->kind == GM_OP_MOVE || log_off;
 
-	if (late != (op->phase == GM_LATE))
+	if (v->plan->decisive && i + 1 == v->plan->nr_early)
+		return op->kind == GM_OP_CREATE || op->kind == GM_OP_DELETE
+			       ? 0
+			       : refuse(v, i, op->to.gpa.first, "it can't be decisive");
+	if (op->kind == GM_OP_FLAGS && (op->to.flags & GM_SLOT_LOG))
+		return 0;
+	if (op->kind != GM_OP_CREATE)
 		return refuse(v, i, op->from.gpa.first, "it is not for this phase");
+	if (has_any(v->in->old_views[op->to.space], op->to.gpa))
+		return refuse(v, i, op->to.gpa.first,
+			      "early over something that guests may notice");
+	return 0;
+}
+
+/* Is it the memory that its region has, and that a release callback tells when to free? */
+static bool is_kept(const struct gm_slot *s)
+{
+	return s->region && s->region->release && s->hva - s->offset == s->region->now.hva;
+}
+
+/* May it stay undone? */
+static int check_late(const struct verify *v, size_t i)
+{
+	const struct gm_op *op = &v->plan->ops[i];
+
+	if (op->kind == GM_OP_FLAGS && !(op->to.flags & GM_SLOT_LOG))
+		return 0;
+	if (op->kind != GM_OP_DELETE)
+		return refuse(v, i, op->from.gpa.first, "it is not for this phase");
+	if (has_any(v->in->views[op->from.space], op->from.gpa))
+		return refuse(v, i, op->from.gpa.first, "late, and covers what should be seen");
+	if (!is_kept(&op->from))
+		return refuse(v, i, op->from.gpa.first, "late, and its memory may be freed before");
 	return 0;
 }
 
 /* Dirty bits are read where a slot is deleted in the critical part, and forgotten on purpose where LOG goes
- * off in place. A move keeps them, but for those that a processor still holds by their old GPA while vCPUs
- * run. (P4) */
+ * off in place. A move keeps them. (P4) */
 static int check_log(const struct verify *v, size_t i)
 {
 	const struct gm_op *op = &v->plan->ops[i];
 	bool lost = false;
 
-	if (op->kind == GM_OP_DELETE || op->kind == GM_OP_MOVE)
+	if (op->kind == GM_OP_DELETE)
 		lost = op->phase != GM_CRITICAL;
 	if (op->kind == GM_OP_MOVE)
-		lost |= !(op->to.flags & GM_SLOT_LOG);
+		lost = !(op->to.flags & GM_SLOT_LOG);
 	if (lost && (op->from.flags & GM_SLOT_LOG))
 		return refuse(v, i, op->from.gpa.first, "unread dirty bits are lost");
 	return 0;
@@ -156,9 +193,9 @@ static int check_log(const struct verify *v, size_t i)
 static int check_running(const struct verify *v, size_t i)
 {
 	const struct gm_op *op = &v->plan->ops[i];
-	int err = check_phase(v, i);
+	int err = op->phase == GM_EARLY ? check_early(v, i) : check_late(v, i);
 
-	if (!err && (op->kind == GM_OP_DELETE || op->kind == GM_OP_MOVE))
+	if (!err && op->kind == GM_OP_DELETE)
 		err = check_goes(v, i, &op->from);
 	return err;
 }
@@ -206,6 +243,10 @@ static int check_counts(const struct verify *v)
 
 	if (p->nr_early + p->nr_critical + p->nr_late != p->n)
 		return gm_fail(v->msg, -EINVAL, "the phases don't add up to %zu operations", p->n);
+	if (p->decisive && (p->nr_critical || !p->nr_early))
+		return gm_fail(v->msg, -EINVAL,
+			       "decisive, with %zu early and %zu critical operations", p->nr_early,
+			       p->nr_critical);
 	for (size_t i = 0; i < p->n; i++) {
 		enum gm_phase phase = i < p->nr_early			 ? GM_EARLY
 				      : i < p->nr_early + p->nr_critical ? GM_CRITICAL
