@@ -28,19 +28,15 @@ static void forget_unlogged(struct gpamap *m)
 static void accept(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
-	uint32_t slots = 0;
 
 	if (!c->nothing_to_do)
 		gm_plan_accept(&c->plan, &c->in);
 	gm_leftovers_adopt(c, true);
-	for (unsigned i = 0; i < m->nr_spaces; i++) {
+	for (unsigned i = 0; i < m->nr_spaces; i++)
 		gm_tree_commit(&m->views[i], &m->stale[i]);
-		slots += m->slots[i].ids.nr_taken;
-	}
 	m->stamp++;
 	m->broken = false;
 	atomic_store(&m->counters.broken, false);
-	atomic_store(&m->counters.slots, slots);
 	atomic_fetch_add(&m->counters.commits, 1);
 	atomic_fetch_add(&m->counters.merges, c->plan.merged);
 	if (c->report.gate_shut)
@@ -193,8 +189,10 @@ int gpamap_clear_pending(struct gpamap *m)
 		return err;
 	err = gpamap_commit(txn, NULL, &report);
 	if (err) {
-		struct gm_msg msg = txn->msg;
+		struct gm_msg msg;
 
+		/* @txn is a number: nothing can be read through it. */
+		gm_fail(&msg, err, "%s", gpamap_message(txn));
 		gpamap_abort(txn);
 		return gm_map_fail(m, err, &msg);
 	}

@@ -31,7 +31,8 @@ static struct gm_tree *table_of(struct gpamap *m, const struct gm_slot *s)
 int gm_leftovers_reserve(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
-	size_t most = m->leftovers.n + c->plan.n;
+	/* A move that can't be taken back leaves two: it is missing here and a stray there. */
+	size_t most = m->leftovers.n + 2 * c->plan.n;
 
 	if (!most)
 		return 0;
@@ -70,6 +71,17 @@ static void correct_ids(struct gpamap *m, const struct gm_leftovers *new)
 	}
 }
 
+/* Also after a commit that failed: it may have left some, or lost some. */
+static void count(struct gpamap *m)
+{
+	uint32_t slots = 0;
+
+	for (unsigned i = 0; i < m->nr_spaces; i++)
+		slots += m->slots[i].ids.nr_taken;
+	atomic_store(&m->counters.slots, slots);
+	atomic_store(&m->counters.pending, m->leftovers.n);
+}
+
 void gm_leftovers_adopt(struct gm_commit *c, bool succeeded)
 {
 	struct gpamap *m = c->m;
@@ -91,7 +103,7 @@ void gm_leftovers_adopt(struct gm_commit *c, bool succeeded)
 	}
 	gm_free(&m->alloc, c->leftovers.l);
 	c->leftovers.l = NULL;
-	atomic_store(&m->counters.pending, m->leftovers.n);
+	count(m);
 }
 
 static int correct_table(struct gpamap *m)

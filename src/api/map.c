@@ -279,7 +279,7 @@ static void delete_slot(struct gpamap *m, const struct gm_slot *s)
 	m->backend->ops->slot(m->backend, &op);
 }
 
-/* Also what is left over. One that is missing is refused, and no more. */
+/* Also what is left over. One that is missing is refused, and no more; but its id may have been reserved since. */
 static void delete_slots(struct gpamap *m)
 {
 	struct gm_range all = {0, UINT64_MAX};
@@ -289,8 +289,10 @@ static void delete_slots(struct gpamap *m)
 			delete_slot(m, &m->leftovers.l[i].slot);
 	}
 	for (unsigned i = 0; i < m->nr_spaces; i++) {
-		gm_tree_for_each (node, m->slots[i].tree.base, all)
-			delete_slot(m, gm_slot_of(node));
+		gm_tree_for_each (node, m->slots[i].tree.base, all) {
+			if (!gm_ids_reserved(&m->slots[i].ids, gm_slot_of(node)->id))
+				delete_slot(m, gm_slot_of(node));
+		}
 	}
 }
 

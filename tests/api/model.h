@@ -20,13 +20,18 @@ enum {
 	RAM_3,
 	RESIZABLE_1,
 	RESIZABLE_2,
+	GMEM_1,
+	GMEM_2,
 	ROM,
 	DEVICE,
 	ALIAS_1,
 	ALIAS_2,
 	ALIAS_3,
+	ALIAS_4,
 	REGIONS
 };
+
+#define FILE_PAGES 32 /* of the guest_memfd, at most */
 
 /* In pages. */
 struct model_region {
@@ -43,6 +48,8 @@ struct model_region {
 	int target;
 	uint64_t target_offset;
 	uint8_t *hva;
+	bool gmem;
+	uint64_t file_offset;
 };
 
 /* A page of a plain mapping. */
@@ -61,5 +68,19 @@ struct model {
 
 /* What a guest finds at @page of @space. */
 struct seen model_page(const struct model *m, unsigned space, uint64_t page);
+
+/* Where the pages of the guest_memfd show. */
+struct model_file {
+	bool twice;    /* one of them: there can't be such a map, -EBUSY */
+	bool readonly; /* one of them can't be written to: -EPERM */
+	unsigned shown;
+	struct {
+		int region; /* -1: it doesn't show */
+		unsigned space;
+		uint64_t at;
+	} page[FILE_PAGES];
+};
+
+void model_file(const struct model *m, struct model_file *ret);
 
 #endif

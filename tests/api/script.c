@@ -120,15 +120,68 @@ static int clear(struct script *s, struct gpamap_txn *txn)
 	return 0;
 }
 
+/* guest_memfd onto its old place, and some of it in the other space. */
+static int gmem_moves(struct script *s, struct gpamap_txn *txn)
+{
+	EDIT(gpamap_move(txn, s->gmem, 66 * PAGE));
+	EDIT(gpamap_map_region(txn, 1, 40 * PAGE, 3 * PAGE, s->gmem_2, 0, GPAMAP_RW));
+	return 0;
+}
+
+/* Two pages of the file go from one region and space to another; others come back elsewhere. */
+static int gmem_grows(struct script *s, struct gpamap_txn *txn)
+{
+	EDIT(gpamap_unmap_pages(txn, 1, 40 * PAGE, 2 * PAGE));
+	EDIT(gpamap_resize(txn, s->gmem, 6 * PAGE));
+	EDIT(gpamap_map_region(txn, 0, 85 * PAGE, PAGE, s->gmem_2, 3 * PAGE, GPAMAP_RW));
+	return 0;
+}
+
+/* One region takes the other's place and pages. */
+static int gmem_handed_over(struct script *s, struct gpamap_txn *txn)
+{
+	EDIT(gpamap_remove(txn, s->gmem));
+	EDIT(gpamap_unmap_pages(txn, 0, 85 * PAGE, PAGE));
+	EDIT(gpamap_unmap_pages(txn, 1, 42 * PAGE, PAGE));
+	EDIT(gpamap_add(txn, gpamap_root(s->vm.map, 0), 68 * PAGE, s->gmem_2, 0));
+	EDIT(gpamap_set_priority(txn, s->gmem_2, 1));
+	EDIT(gpamap_map_region(txn, 1, 44 * PAGE, 2 * PAGE, s->gmem, PAGE, GPAMAP_RW));
+	return 0;
+}
+
+static int devices(struct script *s, struct gpamap_txn *txn)
+{
+	struct gpamap_region *root = gpamap_root(s->vm.map, 0);
+
+	EDIT(gpamap_add(txn, root, 10 * PAGE, s->rom, 0));
+	EDIT(gpamap_add(txn, root, 14 * PAGE, s->device, 0));
+	EDIT(gpamap_map_pages(txn, 0, 15 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	return 0;
+}
+
+/* Memory comes and goes above what traps. */
+static int devices_change(struct script *s, struct gpamap_txn *txn)
+{
+	EDIT(gpamap_set_rom_mode(txn, s->rom, false));
+	EDIT(gpamap_map_pages(txn, 0, 14 * PAGE, PAGE, mem_b + 8 * PAGE, GPAMAP_RW));
+	EDIT(gpamap_unmap_pages(txn, 0, 15 * PAGE, PAGE));
+	return 0;
+}
+
 const struct step steps[STEPS] = {
-	{build, 0}, {split, 0},	     {split_logged, 0}, {grow, 0},
-	{move, 0},  {reback, 0},     {shrink, 0},	{ranges, 0},
-	{logs, 0},  {all_phases, 0}, {cover, 0},	{clear, GPAMAP_COMMIT_ONE_INSTANT},
+	{build, 0},	 {split, 0},	      {split_logged, 0},
+	{grow, 0},	 {move, 0},	      {reback, 0},
+	{shrink, 0},	 {ranges, 0},	      {logs, 0},
+	{all_phases, 0}, {cover, 0},	      {clear, GPAMAP_COMMIT_ONE_INSTANT},
+	{gmem_moves, 0}, {gmem_grows, 0},     {gmem_handed_over, 0},
+	{devices, 0},	 {devices_change, 0},
 };
 
 struct world worlds[STEPS + 1];
 
 /* ---------------------------------------------------------------------------------- script --- */
+
+static const struct gpamap_mmio_ops no_ops;
 
 static int halt_step(struct gpamap_sim_vcpu *vcpu, void *opaque)
 {
@@ -159,9 +212,23 @@ void script_open(struct script *s, size_t done)
 	s->small = vm_ram(&s->vm, mem_c + 32 * PAGE, 4, 0);
 	desc.flags = GPAMAP_GUEST_MEMFD;
 	desc.size = 4 * PAGE;
+	desc.max_size = 8 * PAGE;
 	desc.hva = mem_b + 16 * PAGE;
 	desc.guest_memfd = 100;
 	s->gmem = vm_region(&s->vm, &desc);
+	desc.max_size = 0;
+	desc.hva = mem_b + 20 * PAGE;
+	desc.guest_memfd_offset = 4 * PAGE;
+	s->gmem_2 = vm_region(&s->vm, &desc);
+	desc = (struct gpamap_region_desc){.kind = GPAMAP_ROM_DEVICE,
+					   .name = "rom",
+					   .size = 2 * PAGE,
+					   .hva = mem_b + 40 * PAGE,
+					   .ops = &no_ops};
+	s->rom = vm_region(&s->vm, &desc);
+	desc.kind = GPAMAP_MMIO;
+	desc.hva = NULL;
+	s->device = vm_region(&s->vm, &desc);
 	desc = (struct gpamap_region_desc){.kind = GPAMAP_ALIAS,
 					   .flags = GPAMAP_READONLY,
 					   .name = "window",
@@ -183,6 +250,9 @@ void script_close(struct script *s)
 	gpamap_region_put(s->logged);
 	gpamap_region_put(s->window);
 	gpamap_region_put(s->gmem);
+	gpamap_region_put(s->gmem_2);
+	gpamap_region_put(s->rom);
+	gpamap_region_put(s->device);
 	gpamap_region_put(s->small);
 	vm_close(&s->vm);
 }

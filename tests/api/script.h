@@ -8,14 +8,17 @@
 
 #include "common.h"
 
-#define STEPS 12
+#define STEPS 17
 
 struct script {
 	struct vm vm;
 	struct gpamap_region *ram;    /* resizable, A, first at page 0 */
 	struct gpamap_region *logged; /* C, at page 40 */
 	struct gpamap_region *window; /* onto logged, read-only, not there at first */
-	struct gpamap_region *gmem;
+	struct gpamap_region *gmem;   /* resizable, the file from its beginning */
+	struct gpamap_region *gmem_2; /* from its fifth page */
+	struct gpamap_region *rom;
+	struct gpamap_region *device;
 	struct gpamap_region *small; /* C, at page 30 */
 	struct gpamap_sim_vcpu *sim_vcpu;
 	struct gpamap_vcpu *vcpu;

@@ -183,13 +183,68 @@ static void broken_twice(void **state)
 	assert_true(n > 100);
 }
 
+/* Each move that can't be taken back leaves two things to be remembered: where the slot is, and where it is not. */
+static void broken_by_moves(void **state)
+{
+	enum { N = 24 };
+	struct gpamap_region *r[N];
+	struct gpamap_txn *txn;
+
+	(void)state;
+	vm_open(&vm, NULL, NULL);
+	for (unsigned i = 0; i < N; i++) {
+		r[i] = vm_ram(&vm, mem_a + 2 * i * PAGE, 2, 0);
+		vm_add(&vm, r[i], 4 * i);
+	}
+	txn = vm_begin(&vm);
+	for (unsigned i = 0; i < N; i++)
+		ok_txn(txn, gpamap_move(txn, r[i], (4 * i + 1) * PAGE));
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_MOVE, N, ENOMEM, true);
+	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOTRECOVERABLE);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_MOVE, 0, 0, false);
+	vm_commit(&vm, txn);
+	for (unsigned i = 0; i < N; i++) {
+		vm_check_pages(&vm, 4 * i + 1, 2, A, 2 * i, true);
+		gpamap_region_put(r[i]);
+	}
+	vm_check_settled(&vm);
+	vm_close(&vm);
+}
+
+/* A slot that could not be made again has lost its id. Who has reserved that since keeps his own slot. */
+static void broken_and_reserved(void **state)
+{
+	struct gpamap_sim_slot own = {
+		.gpa = 80 * PAGE, .size = PAGE, .hva = (uint64_t)(uintptr_t)mem_c};
+	struct gpamap_txn *txn;
+
+	(void)state;
+	vm_open(&vm, NULL, NULL);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 4 * PAGE, mem_a, GPAMAP_RW));
+	vm_commit(&vm, txn);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 0, 4 * PAGE, mem_b, GPAMAP_RW));
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_CREATE, 1, ENOMEM, true);
+	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOTRECOVERABLE);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_CREATE, 0, 0, false);
+	gpamap_abort(txn);
+	ok(gpamap_reserve_slots(vm.map, 0, 0, 1));
+	ok(gpamap_sim_set_slot(vm.sim, &own));
+	vm_close_map(&vm);
+	own.size = 0;
+	ok(gpamap_sim_set_slot(vm.sim, &own));
+	vm_close_sim(&vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(broken_wakes_sleepers),
-		cmocka_unit_test(broken_then_other),
-		cmocka_unit_test(broken_twice),
+		cmocka_unit_test(broken_wakes_sleepers), cmocka_unit_test(broken_then_other),
+		cmocka_unit_test(broken_twice),		 cmocka_unit_test(broken_by_moves),
+		cmocka_unit_test(broken_and_reserved),
 	};
 
+	mems_new(48);
 	return cmocka_run_group_tests(tests, script_record, NULL);
 }

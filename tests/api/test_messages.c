@@ -86,6 +86,34 @@ static void each_failure_has_its_own(void **state)
 	gpamap_region_put(ram);
 }
 
+/* A call that commits a transaction of its own says what that one says, whatever number its handle is. */
+static void of_a_transaction_within(void **state)
+{
+	struct gpamap_commit_report report;
+	struct gpamap_region *ram = vm_ram(&vm, mem, 1, 0);
+	struct gpamap_txn *txn;
+
+	(void)state;
+	vm_add(&vm, ram, 8);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_set_log(txn, ram, true));
+	vm_commit(&vm, txn);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_set_log(txn, ram, false));
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_FLAGS, 1, ENOMEM, false);
+	ok_txn(txn, gpamap_commit(txn, NULL, &report));
+	assert_int_equal(report.pending, 1);
+	for (unsigned i = 0; i < 65535; i += 4369) {
+		counting_fail(&vm.alloc, 1, true);
+		says(gpamap_clear_pending(vm.map), -ENOMEM, strerror(ENOMEM));
+		counting_fail(&vm.alloc, 0, false);
+		for (unsigned k = 1; k < 4369; k++)
+			gpamap_abort(vm_begin(&vm));
+	}
+	ok(gpamap_clear_pending(vm.map));
+	gpamap_region_put(ram);
+}
+
 /* What succeeds leaves it; another map has its own, also one that stands where this one stood. */
 static void of_this_map(void **state)
 {
@@ -147,6 +175,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(each_failure_has_its_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(of_a_transaction_within, setup, teardown),
 		cmocka_unit_test_setup_teardown(of_this_map, setup, teardown),
 		cmocka_unit_test_setup_teardown(of_this_thread, setup, teardown),
 	};

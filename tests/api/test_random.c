@@ -24,6 +24,12 @@ struct test {
 	unsigned repaired;
 	unsigned pending;
 	unsigned no_slots;
+	unsigned shown_twice;
+	unsigned readonly; /* guest_memfd would be */
+	/* Commits by which pages of it came to another place, or from one region to another. */
+	unsigned moved;
+	unsigned handed_over;
+	struct model_file file; /* after the last of them */
 };
 
 static uint64_t below(struct test *t, uint64_t n)
@@ -76,6 +82,14 @@ static void add_region(struct test *t, int i, enum gpamap_kind kind, uint64_t si
 	}
 	if (i % 3 == 0)
 		desc.flags = GPAMAP_UNMERGEABLE;
+	if (i == GMEM_1 || i == GMEM_2) {
+		/* The last pages of the one are the first of the other. */
+		r->gmem = true;
+		r->file_offset = i == GMEM_1 ? 0 : 6;
+		desc.flags |= GPAMAP_GUEST_MEMFD;
+		desc.guest_memfd = 100;
+		desc.guest_memfd_offset = r->file_offset * PAGE;
+	}
 	if (i % 4)
 		desc.release = let_go;
 	t->region[i] = vm_region(&t->vm, &desc);
@@ -101,21 +115,26 @@ static void test_open(struct test *t, const char *name, uint64_t seed, struct gp
 	add_region(t, RAM_3, GPAMAP_RAM, 1, 0, -1);
 	add_region(t, RESIZABLE_1, GPAMAP_RAM, 8, 32, -1);
 	add_region(t, RESIZABLE_2, GPAMAP_RAM, 20, 24, -1);
+	add_region(t, GMEM_1, GPAMAP_RAM, 6, 10, -1);
+	add_region(t, GMEM_2, GPAMAP_RAM, 8, 0, -1);
 	add_region(t, ROM, GPAMAP_ROM_DEVICE, 6, 0, -1);
 	add_region(t, DEVICE, GPAMAP_MMIO, 3, 0, -1);
 	add_region(t, ALIAS_1, GPAMAP_ALIAS, 12, 0, RESIZABLE_1);
 	add_region(t, ALIAS_2, GPAMAP_ALIAS, 9, 30, CONTAINER_1);
 	add_region(t, ALIAS_3, GPAMAP_ALIAS, 5, 0, RAM_2);
+	add_region(t, ALIAS_4, GPAMAP_ALIAS, 4, 0, GMEM_1);
 }
 
 static void test_close(struct test *t)
 {
 	printf("  %u commits, %u failed, %u repaired, %u pending, %u out of slots, gate shut in "
-	       "%llu, %llu "
-	       "merges\n",
+	       "%llu, %llu merges; guest_memfd moved in %u, handed over in %u, shown twice in %u, "
+	       "read-only in "
+	       "%u\n",
 	       t->commits, t->failed, t->repaired, t->pending, t->no_slots,
 	       (unsigned long long)vm_stats(&t->vm).gate_shut,
-	       (unsigned long long)vm_stats(&t->vm).merges);
+	       (unsigned long long)vm_stats(&t->vm).merges, t->moved, t->handed_over,
+	       t->shown_twice, t->readonly);
 	for (int i = SPACES; i < REGIONS; i++)
 		gpamap_region_put(t->region[i]);
 	vm_close(&t->vm);
@@ -165,7 +184,8 @@ static bool done(struct gpamap_txn *txn, int err, int want)
 
 static void edit_place(struct test *t, struct gpamap_txn *txn)
 {
-	int i = SPACES + (int)below(t, REGIONS - SPACES);
+	/* guest_memfd more often than its share: much of what is tried with it can't be. */
+	int i = below(t, 4) ? SPACES + (int)below(t, REGIONS - SPACES) : GMEM_1 + (int)below(t, 2);
 	struct model_region *r = &t->model.region[i];
 	uint64_t offset = below(t, 70);
 	int priority = (int)below(t, 4) - 1;
@@ -204,9 +224,27 @@ static void edit_place(struct test *t, struct gpamap_txn *txn)
 	r->seq = ++t->model.seq;
 }
 
+/* What one guest_memfd region has of the file goes to the other, at the same place or another. */
+static void edit_owner(struct test *t, struct gpamap_txn *txn)
+{
+	int from = GMEM_1 + (int)below(t, 2), to = from == GMEM_1 ? GMEM_2 : GMEM_1;
+	struct model_region *f = &t->model.region[from], *r = &t->model.region[to];
+	uint64_t offset = below(t, 2) ? f->offset : below(t, 60);
+
+	if (f->parent < 0 || r->parent >= 0 || !done(txn, gpamap_remove(txn, t->region[from]), 0))
+		return;
+	f->parent = -1;
+	if (!done(txn, gpamap_add(txn, t->region[0], offset * PAGE, t->region[to], 3), 0))
+		return;
+	r->parent = 0;
+	r->offset = offset;
+	r->priority = 3;
+	r->seq = ++t->model.seq;
+}
+
 static void edit_size(struct test *t, struct gpamap_txn *txn)
 {
-	static const int resizable[] = {CONTAINER_2, RESIZABLE_1, RESIZABLE_2, ALIAS_2};
+	static const int resizable[] = {CONTAINER_2, RESIZABLE_1, RESIZABLE_2, GMEM_1, ALIAS_2};
 	int i = resizable[below(t, ARRAY_SIZE(resizable))];
 	struct model_region *r = &t->model.region[i];
 	uint64_t size = 1 + below(t, r->max_size);
@@ -219,7 +257,7 @@ static void edit_state(struct test *t, struct gpamap_txn *txn)
 {
 	int i = (int)below(t, REGIONS);
 	struct model_region *r = &t->model.region[i];
-	bool is_ram = r->kind == GPAMAP_RAM || r->kind == GPAMAP_ROM_DEVICE;
+	bool is_ram = (r->kind == GPAMAP_RAM || r->kind == GPAMAP_ROM_DEVICE) && !r->gmem;
 	bool on = below(t, 4) != 0;
 	uint64_t offset = below(t, 20);
 	uint8_t *hva;
@@ -232,7 +270,7 @@ static void edit_state(struct test *t, struct gpamap_txn *txn)
 		return;
 	case 1:
 		on = !on && i >= SPACES;
-		if (done(txn, gpamap_set_readonly(txn, t->region[i], on), 0))
+		if (done(txn, gpamap_set_readonly(txn, t->region[i], on), r->gmem ? -EPERM : 0))
 			r->readonly = on;
 		return;
 	case 2:
@@ -246,7 +284,7 @@ static void edit_state(struct test *t, struct gpamap_txn *txn)
 		return;
 	case 4:
 		done(txn, gpamap_set_log(txn, t->region[i], on),
-		     r->kind == GPAMAP_RAM ? 0 : -ENOTSUP);
+		     r->kind == GPAMAP_RAM && !r->gmem ? 0 : -ENOTSUP);
 		return;
 	default:
 		if (done(txn, gpamap_set_target_offset(txn, t->region[i], offset * PAGE),
@@ -258,7 +296,7 @@ static void edit_state(struct test *t, struct gpamap_txn *txn)
 static void map_pages(struct test *t, struct gpamap_txn *txn, unsigned space, uint64_t first,
 		      uint64_t n, enum gpamap_prot prot)
 {
-	int i = RAM_1 + (int)below(t, RESIZABLE_2 - RAM_1 + 1);
+	int i = RAM_1 + (int)below(t, GMEM_2 - RAM_1 + 1);
 	const struct model_region *r = &t->model.region[i];
 	struct model_plain p = {.prot = prot, .region = -1};
 	uint64_t offset = below(t, 8);
@@ -270,7 +308,8 @@ static void map_pages(struct test *t, struct gpamap_txn *txn, unsigned space, ui
 	} else {
 		p.region = i;
 		p.offset = offset;
-		want = offset + n > r->size ? -ERANGE : 0;
+		want = r->gmem && prot == GPAMAP_RO ? -EPERM : 0;
+		want = offset + n > r->size ? -ERANGE : want;
 		err = gpamap_map_region(txn, space, first * PAGE, n * PAGE, t->region[i],
 					offset * PAGE, prot);
 	}
@@ -300,8 +339,14 @@ static void edit_pages(struct test *t, struct gpamap_txn *txn)
 		return;
 	default:
 		n = 1 + below(t, n < 4 ? n : 4);
-		for (uint64_t k = 0; k < n; k++)
-			want = p[k].prot ? want : -ENOENT;
+		/* The first that stands against it. */
+		for (uint64_t k = n; k-- > 0;) {
+			if (!p[k].prot)
+				want = -ENOENT;
+			else if (p[k].region >= 0 && t->model.region[p[k].region].gmem &&
+				 prot == GPAMAP_RO)
+				want = -EPERM;
+		}
 		if (!done(txn, gpamap_protect_pages(txn, space, first * PAGE, n * PAGE, prot),
 			  want))
 			return;
@@ -312,17 +357,20 @@ static void edit_pages(struct test *t, struct gpamap_txn *txn)
 
 static void edit(struct test *t, struct gpamap_txn *txn)
 {
-	switch (below(t, 8)) {
+	switch (below(t, 9)) {
 	case 0:
 	case 1:
 	case 2:
 		edit_place(t, txn);
 		return;
 	case 3:
-		edit_size(t, txn);
+		edit_owner(t, txn);
 		return;
 	case 4:
+		edit_size(t, txn);
+		return;
 	case 5:
+	case 6:
 		edit_state(t, txn);
 		return;
 	default:
@@ -360,16 +408,17 @@ static void preview(struct test *t, struct gpamap_txn *txn, unsigned flags, size
 }
 
 /* The commit has failed: the old map stands, or will again; or a retry gets through. */
-static void recover(struct test *t, struct gpamap_txn *txn, const struct model *before, int err)
+static void recover(struct test *t, struct gpamap_txn *txn, const struct model *before, int err,
+		    bool can_be)
 {
 	if (err == -ENOTRECOVERABLE)
 		t->repaired++;
 	if (err == -ENOSPC)
 		t->no_slots++;
-	else
+	else if (can_be)
 		t->failed++;
 	assert_int_equal(vm_stats(&t->vm).broken, err == -ENOTRECOVERABLE);
-	if (err != -ENOSPC && below(t, 2)) {
+	if (can_be && err != -ENOSPC && below(t, 2)) {
 		err = gpamap_commit(txn, NULL, NULL);
 		if (err != -ENOSPC)
 			ok_txn(txn, err);
@@ -384,13 +433,49 @@ static void recover(struct test *t, struct gpamap_txn *txn, const struct model *
 	ok_txn(txn, gpamap_commit(txn, NULL, NULL));
 }
 
+/* Refused is what the model says, and nothing else. Returns whether there can be such a map. */
+static bool as_the_model_says(struct test *t, const struct model_file *file, int err, bool faults)
+{
+	if (!file->twice && !file->readonly) {
+		assert_true(!err || err == -ENOSPC || faults);
+		assert_true(err != -EBUSY && err != -EPERM);
+		return true;
+	}
+	assert_true((err == -EBUSY && file->twice) || (err == -EPERM && file->readonly) ||
+		    err == -ENOSPC || (err == -ENOMEM && faults));
+	t->shown_twice += err == -EBUSY;
+	t->readonly += err == -EPERM;
+	return false;
+}
+
+/* What has become of the pages of the guest_memfd. */
+static void count_moves(struct test *t, const struct model_file *now)
+{
+	bool moved = false, handed_over = false;
+
+	for (int i = 0; i < FILE_PAGES; i++) {
+		int was = t->file.page[i].region, is = now->page[i].region;
+
+		if (was < 0 || is < 0)
+			continue;
+		handed_over |= was != is;
+		moved |= t->file.page[i].at != now->page[i].at ||
+			 t->file.page[i].space != now->page[i].space;
+	}
+	t->moved += moved;
+	t->handed_over += handed_over;
+	t->file = *now;
+}
+
 static void transaction(struct test *t, bool faults)
 {
 	struct gpamap_txn *txn = vm_begin(&t->vm);
 	struct gpamap_commit_options opt = {0};
 	struct gpamap_commit_report report;
 	struct model before = t->model;
+	struct model_file file;
 	size_t ops_before;
+	bool can_be;
 	int err;
 
 	if (below(t, 8) == 0)
@@ -409,12 +494,14 @@ static void transaction(struct test *t, bool faults)
 	}
 	err = gpamap_commit(txn, &opt, &report);
 	disarm(t);
-	assert_true(!err || err == -ENOSPC || faults);
+	model_file(&t->model, &file);
+	can_be = as_the_model_says(t, &file, err, faults);
 	if (err) {
-		recover(t, txn, &before, err);
+		recover(t, txn, &before, err, can_be);
 		return;
 	}
 	t->commits++;
+	count_moves(t, &file);
 	if (ops_before != SIZE_MAX)
 		assert_int_equal(report.early + report.critical + report.late, ops_before);
 }
@@ -443,6 +530,8 @@ static void rounds(struct test *t, bool faults)
 			vm_check_settled(&t->vm);
 	}
 	assert_true(t->commits > ROUNDS / 4);
+	assert_true(t->moved > ROUNDS / 200 && t->handed_over > ROUNDS / 2000);
+	assert_true(t->shown_twice > 0);
 }
 
 static struct test test;

@@ -177,6 +177,29 @@ static void not_while_pending(void **state)
 	vm_check_hole(&vm, 0, 4);
 }
 
+/* A slot of a commit that has failed, which KVM keeps: it is there, and counted. */
+static void not_while_left_by_a_failure(void **state)
+{
+	struct owner o = {0};
+	struct gpamap_region *r = owned_ram(&o);
+	struct gpamap_txn *txn = vm_begin(&vm);
+
+	(void)state;
+	ok_txn(txn, gpamap_add(txn, gpamap_root(vm.map, 0), 0, r, 0));
+	gpamap_region_put(r);
+	ok_txn(txn, gpamap_map_pages(txn, 0, 16 * PAGE, PAGE, mem_b, GPAMAP_RW));
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_CREATE, 2, ENOMEM, false);
+	gpamap_sim_fail(vm.sim, GPAMAP_SIM_DELETE, 1, ENOMEM, false);
+	refused(txn, gpamap_commit(txn, NULL, NULL), -ENOMEM);
+	gpamap_abort(txn);
+	assert_int_equal(vm_stats(&vm).pending, 1);
+	assert_int_equal(vm_stats(&vm).slots, 1);
+	assert_int_equal(o.released, 0);
+	ok(gpamap_clear_pending(vm.map));
+	assert_int_equal(vm_stats(&vm).slots, 0);
+	assert_int_equal(o.released, 1);
+}
+
 /* Memory that the caller frees when the commit has returned: it fails, and has changed nothing. */
 static void not_without_release(void **state)
 {
@@ -439,6 +462,7 @@ int main(void)
 		cmocka_unit_test(after_free),
 		vm_test(through_alias_and_mapping),
 		vm_test(not_while_pending),
+		vm_test(not_while_left_by_a_failure),
 		vm_test(not_without_release),
 		vm_test(not_after_a_failed_undo),
 		vm_test(broken_without_release),
