@@ -111,8 +111,8 @@ struct gpamap_options {
  * KVM_SET_USER_MEMORY_REGION with an id that isn't reserved.
  *
  * How far the VM's addresses go KVM does not tell. So a slot of one page is made in their upper half, read-only and of
- * zeros where KVM has that, and deleted at once; and likewise in the first commit of each address space, to see whose
- * the ids are. As with every slot operation, KVM waits for vCPUs that are inside of it, and no deadline ends that: a
+ * zeros where KVM has that, and deleted at once; and likewise in the commits that fill an empty address space, to see
+ * whose the ids are: before the gate, or behind it if the new slots are made there. As with every slot operation, KVM waits for vCPUs that are inside of it, and no deadline ends that: a
  * map is best made, and filled for the first time, before vCPUs run. Nobody else may change slots meanwhile.
  *
  * -EINVAL: an option is out of range, or @vm_fd is no KVM VM. -ENOTSUP: more address spaces than KVM has,
@@ -156,7 +156,7 @@ struct gpamap_stats {
 	uint64_t undone;      /* slot operations undone */
 	uint64_t merges;      /* pieces merged again because slots ran short */
 	uint32_t slots;	      /* in use now, over all address spaces */
-	uint32_t pending; /* slot operations that KVM has refused after a commit had happened, see
+	uint32_t pending; /* slot operations that KVM has refused and that are still to be done, see
 				 gpamap_clear_pending() */
 	bool membarrier;  /* the gate uses membarrier(2), not full fences */
 	bool broken;	  /* an undo failed: the gate stays shut until a commit repairs it */
@@ -399,11 +399,12 @@ struct gpamap_commit_report {
  * nothing comes, logs that end) may be refused by KVM for want of memory, and is pending: see
  * gpamap_clear_pending(). At an address where the old map has nothing at all, memory of the new map may be there
  * before: a guest that looks for memory there may find some that a commit which fails takes away again. With
- * GPAMAP_COMMIT_ONE_INSTANT it can't.
+ * GPAMAP_COMMIT_ONE_INSTANT it can't. Nothing at all means no region: a device that the VMM knows by itself, without an
+ * MMIO region in the map, is nothing to the library, and loses stores to such memory.
  *
  * Blocks on, until the deadline: whoever reads dirty bits, adds a listener or is in an ioctl that is
- * serialised with commits; if memory goes or changes, gpamap_read() and gpamap_write(), each until it has copied
- * 64 KiB at most; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that quiesce. Before it
+ * serialised with commits; if the old map has memory where the edits may show, gpamap_read() and gpamap_write() of
+ * whatever address, each until it has copied 64 KiB at most; and, only if the gate must shut, vCPUs and ioctls inside it, and listeners that quiesce. Before it
  * shuts the gate it lets those in who still wait to be let in since the commit before, for 1 ms at most. Also blocks on
  * KVM's slot lock and its SRCU, and on a short RCU grace period. A slot operation outside the gate waits in KVM, without
  * a deadline, for a vCPU that is stuck in a fault: see GPAMAP_FAULTS_MAY_BLOCK. May be called from a vCPU's exit handler.
@@ -412,7 +413,7 @@ struct gpamap_commit_report {
  * The thread can't be cancelled while it is in here: pthread_cancel() takes effect afterwards.
  *
  * -ETIMEDOUT: a vCPU, an ioctl or an access did not come out, or a listener did not quiesce; gpamap_stuck() says
- * which. -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce
+ * which. Or working out the map took too long. -EDEADLK: this thread is inside the gate, or in a listener's callback. What a listener's prepare or quiesce
  * gave. -EINVAL: unknown flags, or the transaction has ended. -ENOSPC: too few slots. -E2BIG: regions nested deeper than
  * 64, or more to be shown than can be. -EPERM: guest_memfd below something read-only. -ENOTSUP: this VM has no read-only
  * memory, no guest_memfd or, since it has dirty rings, no dirty log. -ERANGE: memory beyond the VM's greatest address, in
@@ -426,10 +427,11 @@ int gpamap_commit(struct gpamap_txn *txn, const struct gpamap_commit_options *op
 		  struct gpamap_commit_report *ret);
 
 /*
- * Try again what is pending: slots that KVM has refused to delete after a commit had happened, or whose log it has
- * refused to turn off. Every commit tries them again, too, so this is for a map that has no other changes. Until
- * it has succeeded guests find memory at addresses where the map has nothing; the region that it belongs to is not
- * released (P5). Memory that has no release callback is never pending.
+ * Try again what is pending: slots that KVM has refused to delete after a commit had happened, or after one had failed that
+ * had made them early; and slots whose log it has refused to turn off. Every commit tries them again, too, so this is for
+ * a map that has no other changes; one with GPAMAP_COMMIT_ONE_INSTANT fails if KVM still refuses. Until it has
+ * succeeded guests find memory at addresses where the map has nothing; the region that it belongs to is not released
+ * (P5). No slot of memory without a release callback is ever left like that, but in a broken map.
  *
  * Begins a transaction and commits it, with the deadline of the map: blocks as these do, and has their errors.
  * -EAGAIN: KVM has refused something again. 0: nothing is pending.

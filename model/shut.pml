@@ -20,7 +20,7 @@
 #define SLOTS_UNLOCK atomic { slots_locked = 0; LOCKED }
 #endif
 
-/* let_in(): it may end at any time, unless PATIENT. */
+/* gm_gate_let_in(): it may end at any time, unless PATIENT. */
 inline let_in()
 {
 	do

@@ -8,7 +8,7 @@
  *        |  shut the gate, if there is something critical
  *     SHUT       no vCPU runs, no ioctl is inside
  *        |  listeners quiesce; then accessors are kept out, if memory goes or changes
- *     HELD       nobody uses what is about to change
+ *     HELD       nobody uses what is about to change; but vCPUs and listeners go on if only one operation is left to decide
  *        |  read dirty bits; critical operations, or the decisive one; publish the next views
  *     PUBLISHED  the commit has happened: from here on nothing is taken back, and nothing can fail
  *        |  let accessors in, resume listeners, open the gate

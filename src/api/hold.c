@@ -37,12 +37,13 @@ static int shut(struct gm_commit *c)
 	return 0;
 }
 
-/* After the listeners: what they wait for in quiesce may be an access. */
 static int shut_accessors(struct gm_commit *c)
 {
+	struct gm_gate *g = &c->m->accessors;
 	uint64_t start;
 	unsigned kicked;
-	int err = gm_gate_shut(&c->m->accessors, c->deadline_ns, &kicked, &start, &c->stuck);
+	int err = c->holds_gate ? gm_gate_shut_now(g, c->deadline_ns, &kicked, &start, &c->stuck)
+				: gm_gate_shut(g, c->deadline_ns, &kicked, &start, &c->stuck);
 
 	if (err == -ETIMEDOUT)
 		return timed_out(c, "an access to memory");
@@ -52,10 +53,25 @@ static int shut_accessors(struct gm_commit *c)
 	return 0;
 }
 
+/* An accessor may be stuck in memory, for good perhaps. So before vCPUs are made to wait for him it is seen whether all
+ * come out; and those come in who still wait since the commit before. */
+static int try_accessors(struct gm_commit *c)
+{
+	int err = shut_accessors(c);
+
+	gm_commit_open_accessors(c);
+	return err;
+}
+
+/* Accessors come after the listeners: what those wait for in quiesce may be an access. */
 int gm_commit_hold(struct gm_commit *c)
 {
-	int err = c->needs_gate ? shut(c) : 0;
+	int err = 0;
 
+	if (c->needs_gate && c->takes_memory)
+		err = try_accessors(c);
+	if (!err && c->needs_gate)
+		err = shut(c);
 	if (!err && c->needs_gate)
 		err = gm_listen_quiesce(c);
 	if (!err && c->takes_memory)

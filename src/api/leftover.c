@@ -14,8 +14,7 @@
  *  LO2  A leftover holds a reference on its region. So the region's release callback is not called, and its memory
  *       not freed, while a guest can reach it (P5). Unless the map is broken, the region has such a callback.
  *  LO3  Every commit looks at the ranges of all leftovers, as if an edit had touched them. So each is tried again by
- *       the next commit, and one that gets in the way of new memory is deleted behind the gate, before that
- *       comes.
+ *       the next commit; and a commit that puts something there deletes it first, or fails.
  *
  * The table (slots[].tree) may need memory to be put right, so that is done when the next one begins who needs it.
  */

@@ -88,6 +88,16 @@ int gm_listen_prepare(struct gm_commit *c)
 	return err ? refused(who, err, c->msg) : 0;
 }
 
+/* Accessors are waited for next, and an eighth of what is left is theirs. */
+static uint64_t deadline_of_all(const struct gm_commit *c)
+{
+	uint64_t now = gm_now_ns();
+
+	if (!c->takes_memory || now >= c->deadline_ns)
+		return c->deadline_ns;
+	return c->deadline_ns - (c->deadline_ns - now) / 8;
+}
+
 int gm_listen_quiesce(struct gm_commit *c)
 {
 	struct gpamap *m = c->m;
@@ -97,7 +107,7 @@ int gm_listen_quiesce(struct gm_commit *c)
 	if (!c->change)
 		return 0;
 	calls_begin(m);
-	err = gm_listeners_quiesce(&m->listeners, c->deadline_ns, &who);
+	err = gm_listeners_quiesce(&m->listeners, deadline_of_all(c), &who);
 	calls_end(m);
 	if (err == -ETIMEDOUT) {
 		atomic_fetch_add(&m->counters.timeouts, 1);

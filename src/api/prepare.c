@@ -141,13 +141,15 @@ int gm_commit_prepare(struct gm_commit *c, unsigned flags)
 	err = gm_leftovers_settle(m);
 	if (!err)
 		err = flatten(c);
+	if (err == -ETIMEDOUT)
+		atomic_fetch_add(&m->counters.timeouts, 1);
 	if (err || c->nothing_to_do)
 		return err;
 	err = plan(c, flags);
 	if (!err)
-		err = gm_commit_check(c);
-	if (!err)
 		err = allocate(c);
+	if (!err)
+		err = gm_commit_check(c);
 	return err;
 }
 

@@ -7,7 +7,7 @@
  *
  * Invariants:
  *  AC1  From the look-up of a piece of memory until its last byte is copied and marked dirty, the thread is inside the
- *       accessors' gate, or has shut it itself. So a piece is wholly before or wholly after the publication of views
+ *       accessors' gate. So a piece is wholly before or wholly after the publication of views
  *       that show other memory, or the same memory in another way, where the piece is (P2).
  *  AC2  So what a segment of memory leads to (its region, its bytes) stays for the length of a piece, without a
  *       reference: nodes of the old views are freed, and regions released, after they are unpublished (P5).
@@ -327,16 +327,15 @@ static int access_piece(struct access *a, size_t *len)
 {
 	struct gm_gate *gate = a->memory->accessors;
 	struct piece at = {.to_device = false};
-	/* -EDEADLK: this thread has shut it, and is in a callback of its commit. */
-	int refused = gm_gate_enter(gate);
-	int err = refused == -EDEADLK ? 0 : refused;
+	/* Not -EDEADLK: a committer calls nobody while it has shut it. */
+	int err = gm_gate_enter(gate);
 
-	if (!err)
-		err = find(a, &at, len);
+	if (err)
+		return err;
+	err = find(a, &at, len);
 	if (!err && !at.to_device)
 		err = access_memory(a, &at, len);
-	if (!refused)
-		gm_gate_leave(gate);
+	gm_gate_leave(gate);
 	if (!at.to_device)
 		return err;
 	err = access_device(a, &at, len);

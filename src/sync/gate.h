@@ -142,6 +142,12 @@ bool gm_gate_inside_but(struct gm_gate *g, const struct gm_pass *but);
  */
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
 		 struct gm_stuck *stuck);
+/* The same without letting those in first who wait since it was shut before: for a gate that is shut while another one
+ * is held, so that nobody is made to wait for them. */
+int gm_gate_shut_now(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
+		     struct gm_stuck *stuck);
+/* Let those in who still wait since the gate was shut before; waits for them for 1 ms at most. */
+void gm_gate_let_in(struct gm_gate *g, uint64_t deadline_ns);
 /* Open it, and wake all. */
 void gm_gate_open(struct gm_gate *g);
 /* Leave it shut: who waits, and who comes, gets -ENOTRECOVERABLE, until it is shut by a repair and opened. May

@@ -231,7 +231,7 @@ static void take_all_tokens(struct gm_gate *g)
 	pthread_mutex_unlock(&g->lock);
 }
 
-static void let_in(struct gm_gate *g, uint64_t deadline)
+void gm_gate_let_in(struct gm_gate *g, uint64_t deadline)
 {
 	uint32_t waiting = atomic_load(&g->waiting);
 	uint64_t until;
@@ -262,6 +262,17 @@ static void end_shut(struct gm_gate *g, uint32_t state)
 int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
 		 struct gm_stuck *stuck)
 {
+	if (gm_gate_mine(g) || gm_gate_inside(g))
+		return -EDEADLK;
+	/* A broken one lets nobody in, but somebody may be inside who was when it broke. */
+	if (!gm_gate_broken(g))
+		gm_gate_let_in(g, deadline_ns);
+	return gm_gate_shut_now(g, deadline_ns, kicked, start, stuck);
+}
+
+int gm_gate_shut_now(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint64_t *start,
+		     struct gm_stuck *stuck)
+{
 	struct round r = {.gate = g, .self = gm_thread_id()};
 	uint64_t began;
 	bool broken;
@@ -270,10 +281,7 @@ int gm_gate_shut(struct gm_gate *g, uint64_t deadline_ns, unsigned *kicked, uint
 	if (gm_gate_mine(g) || gm_gate_inside(g))
 		return -EDEADLK;
 	atomic_store(&g->inhibitor, r.self);
-	/* A broken one lets nobody in, but somebody may be inside who was when it broke. */
 	broken = gm_gate_broken(g);
-	if (!broken)
-		let_in(g, deadline_ns);
 	g->round++;
 	began = gm_now_ns();
 	if (!broken)

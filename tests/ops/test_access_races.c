@@ -241,30 +241,6 @@ static void maps_change_between_pieces(void **state)
 	teardown(&e);
 }
 
-/* A listener's callback, on the thread that has shut the gate. */
-static void who_shuts_may_access(void **state)
-{
-	uint64_t value = 77, back = 0;
-	struct gpamap_region *r;
-	struct gm_stuck stuck;
-	unsigned kicked;
-	uint64_t start;
-	struct env e;
-
-	(void)state;
-	setup(&e);
-	r = new_logged(&e, GM_SEG_LOG);
-	assert_int_equal(gm_gate_shut(&e.accessors, gm_now_ns(), &kicked, &start, &stuck), 0);
-	assert_int_equal(wr(&e, BASE + 8, &value, 8), 0);
-	assert_int_equal(rd(&e, BASE + 8, &back, 8), 0);
-	assert_int_equal(back, 77);
-	assert_int_equal(dirty_pages(r), 1);
-	gm_gate_open(&e.accessors);
-	assert_false(gm_gate_inside(&e.accessors));
-	gm_region_unref(r);
-	teardown(&e);
-}
-
 /* ------------------------------------------------------------------------------ life times --- */
 
 static struct env *gone_env;
@@ -428,7 +404,6 @@ int main(void)
 		cmocka_unit_test(writes_are_marked),
 		cmocka_unit_test(who_copies_is_waited_for),
 		cmocka_unit_test(maps_change_between_pieces),
-		cmocka_unit_test(who_shuts_may_access),
 		cmocka_unit_test(map_changes_in_a_callback),
 		cmocka_unit_test(region_goes_in_its_callback),
 		cmocka_unit_test(views_change_under_accessors),
