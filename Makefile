@@ -51,6 +51,7 @@ bench: all
 
 figures: bench
 	@python3 scripts/figures $(BUILD)/bench.json doc/performance.md
+	@python3 scripts/figures --at no-kvm $(BUILD)/bench.json doc/performance.md
 
 figures-nested: all
 	@sh scripts/install-deps nested

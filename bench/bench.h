@@ -74,6 +74,7 @@ void pin_free_thread(pthread_t *thread, void *(*run)(void *), void *opaque);
 /* The sections. */
 void bench_flatten(struct bench *b); /* and the planner */
 void bench_shapes(struct bench *b);
+void bench_fetch(struct bench *b);
 void bench_commit(struct bench *b);
 void bench_blackout_vcpus(struct bench *b);
 void bench_blackout_size(struct bench *b);

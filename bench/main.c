@@ -30,6 +30,7 @@ struct section {
 static struct section sections[] = {
 	{"flatten", bench_flatten, false},
 	{"shapes", bench_shapes, false},
+	{"fetch", bench_fetch, false},
 	{"commit", bench_commit, false},
 	{"blackout-vcpus", bench_blackout_vcpus, false},
 	{"blackout-size", bench_blackout_size, false},
@@ -44,6 +45,7 @@ static int usage(int status)
 	fputs("usage: bench [SECTION]... [--json FILE] [--quick] [--assert]\n\n"
 	      "  flatten   flatten and plan one changed page (also called plan)\n"
 	      "  shapes    edits and flattening of what has many ways to it\n"
+	      "  fetch     fetches of dirty pages in parts, on the simulated VM\n"
 	      "  commit    a commit of one changed page, end to end\n"
 	      "  blackout  how long vCPUs are held while a page is protected, and rivals; all "
 	      "three of\n"

@@ -124,7 +124,7 @@ static double now(void)
 static void at_random(void **state)
 {
 	struct random random = random_new("order", 41);
-	double end = now() + 6;
+	double end = now() + 4;
 
 	(void)state;
 	memset(&seen, 0, sizeof(seen));
