@@ -153,7 +153,7 @@ void gm_gate_open(struct gm_gate *g);
 /* Leave it shut: who waits, and who comes, gets -ENOTRECOVERABLE, until it is shut by a repair and opened. May
  * also be called where it could not be shut: who is inside is kicked, but not waited for. pre: G8. */
 void gm_gate_break(struct gm_gate *g);
-bool gm_gate_broken(struct gm_gate *g);
+static inline bool gm_gate_broken(struct gm_gate *g);
 
 /* CLOCK_MONOTONIC in ns. */
 uint64_t gm_now_ns(void);

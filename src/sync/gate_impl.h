@@ -6,7 +6,11 @@
 #include "sync/futex.h"
 #include "sync/gate.h"
 
-enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
+/* Of a thread that has not been asked for its id, or of one in the child of a fork. */
+#define GM_THREAD_UNKNOWN                \
+	{                                \
+		.tid = -1, .passing = -1 \
+	}
 
 /* GK1, GK2: any KVM_RUN from here to the last leave returns at once. The order matters, see gate.c. */
 static inline void gm_mark_kicked(struct gm_pass *p)

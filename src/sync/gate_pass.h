@@ -35,6 +35,13 @@ extern GM_FAST_TLS _Thread_local struct gm_thread gm_thread;
 /* Ask the kernel; needed once per thread. */
 pid_t gm_thread_learn(void);
 
+enum { GM_OPEN = 0, GM_SHUT = 1, GM_BROKEN = 2 }; /* values of gate->shut */
+
+static inline bool gm_gate_broken(struct gm_gate *g)
+{
+	return atomic_load(&g->shut) == GM_BROKEN;
+}
+
 static inline pid_t gm_thread_id(void)
 {
 	return gm_likely(gm_thread.tid > 0) ? gm_thread.tid : gm_thread_learn();

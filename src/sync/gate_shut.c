@@ -316,8 +316,3 @@ void gm_gate_break(struct gm_gate *g)
 	pthread_mutex_unlock(&g->lock);
 	end_shut(g, GM_BROKEN);
 }
-
-bool gm_gate_broken(struct gm_gate *g)
-{
-	return atomic_load(&g->shut) == GM_BROKEN;
-}

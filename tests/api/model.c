@@ -128,3 +128,18 @@ void model_file(const struct model *m, struct model_file *ret)
 		}
 	}
 }
+
+void model_file_moved(const struct model_file *was, const struct model_file *is, unsigned *moved,
+		      unsigned *handed_over)
+{
+	bool any = false, other = false;
+
+	for (int i = 0; i < FILE_PAGES; i++) {
+		if (was->page[i].region < 0 || is->page[i].region < 0)
+			continue;
+		other |= was->page[i].region != is->page[i].region;
+		any |= was->page[i].at != is->page[i].at || was->page[i].space != is->page[i].space;
+	}
+	*moved += any;
+	*handed_over += other;
+}

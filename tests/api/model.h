@@ -82,5 +82,8 @@ struct model_file {
 };
 
 void model_file(const struct model *m, struct model_file *ret);
+/* Count a change, if it brought a page to another place, or from one region to another. */
+void model_file_moved(const struct model_file *was, const struct model_file *is, unsigned *moved,
+		      unsigned *handed_over);
 
 #endif

@@ -175,6 +175,18 @@ void order_close(struct order *o);
 /* All of it: the commit changes all of these areas. */
 void order_run(struct order *o, uint32_t which, const struct order_fault *f, unsigned flags);
 
+/* watch.c, for order.c: */
+void watchers_begin(struct order *o);
+void watchers_end(struct order *o);
+/* Until each of them has done all that it does at each place, from now on. */
+void watchers_wait(struct order *o);
+void watcher_rest(void);
+/* Where a watcher's own word for a place is in each backing. */
+static inline size_t own_word(unsigned place, unsigned watcher)
+{
+	return 64 + 8 * ((size_t)place * WATCHERS + watcher);
+}
+
 /* For the areas: */
 uint8_t *backing_at(int backing);
 int backing_of(unsigned area, unsigned i);

@@ -448,25 +448,6 @@ static bool as_the_model_says(struct test *t, const struct model_file *file, int
 	return false;
 }
 
-/* What has become of the pages of the guest_memfd. */
-static void count_moves(struct test *t, const struct model_file *now)
-{
-	bool moved = false, handed_over = false;
-
-	for (int i = 0; i < FILE_PAGES; i++) {
-		int was = t->file.page[i].region, is = now->page[i].region;
-
-		if (was < 0 || is < 0)
-			continue;
-		handed_over |= was != is;
-		moved |= t->file.page[i].at != now->page[i].at ||
-			 t->file.page[i].space != now->page[i].space;
-	}
-	t->moved += moved;
-	t->handed_over += handed_over;
-	t->file = *now;
-}
-
 static void transaction(struct test *t, bool faults)
 {
 	struct gpamap_txn *txn = vm_begin(&t->vm);
@@ -501,7 +482,8 @@ static void transaction(struct test *t, bool faults)
 		return;
 	}
 	t->commits++;
-	count_moves(t, &file);
+	model_file_moved(&t->file, &file, &t->moved, &t->handed_over);
+	t->file = file;
 	if (ops_before != SIZE_MAX)
 		assert_int_equal(report.early + report.critical + report.late, ops_before);
 }

@@ -27,6 +27,10 @@ def measured():
     for rival in ("gpamap", "by hand", "inhibit", "floor"):
         rows.append(row("blackout-size", rival, 64 << 30, 34.56))
         rows.append(row("blackout-slots", rival, 32000, 45.67))
+    for what in ("levels of aliases", "stacked containers", "aliases of a page"):
+        rows += [row("shapes", f"{step}, {what}", 31, 3.21) for step in ("edit", "flatten")]
+    rows.append(row("shapes", "flatten, 2^levels places: refused", 31, 4321.0))
+    rows += [row("fetch", what, 1024, 0.234) for what in ("one page", "all, slot by slot: each")]
     for what in ("edit", "flatten", "plan"):
         rows.append(row("flatten", f"{what}, regions", 1000, 0.123))
     rows += [row("commit", what, 1000, 56.7) for what in ("commit", "two slot operations")]
