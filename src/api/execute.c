@@ -5,7 +5,7 @@
  *     PREPARED   everything is allocated and checked, nothing has been done
  *        |  early operations
  *     EARLY      vCPUs, accessors and listeners go on, by the old map
- *        |  shut the gate, if there is something critical
+ *        |  if there is something critical: see that accessors come out at all, and shut the gate (hold.c)
  *     SHUT       no vCPU runs, no ioctl is inside
  *        |  listeners quiesce; then accessors are kept out, if memory goes or changes
  *     HELD       nobody uses what is about to change; but vCPUs and listeners go on if only one operation is left to decide
@@ -41,7 +41,6 @@
 static int failed_op(struct gm_commit *c, const struct gm_op *op, int err)
 {
 	const struct gm_slot *s = op->kind == GM_OP_DELETE ? &op->from : &op->to;
-
 	const char *hint = gm_rules_explain(op->kind, err);
 
 	return gm_fail(c->msg, err, "can't %s slot %u of space %u at 0x%llx, size 0x%llx: %s%s%s",

@@ -3,22 +3,6 @@
  * decisive because of them. */
 #include "show.h"
 
-static int setup(void **state)
-{
-	struct world *w = malloc(sizeof(*w));
-
-	world_init(w, NO_LIMIT, NO_LIMIT);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_destroy(*state);
-	free(*state);
-	return 0;
-}
-
 /* -------------------------------------------------------------- what guests would notice --- */
 
 static void test_over_a_device(void **state)
@@ -280,15 +264,11 @@ static void test_gmem_shown_twice(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_over_a_device, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_more_than_one_decisive, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_decisive_among_critical, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_under_memory, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_without_release, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reback_and_gone, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_gmem_elsewhere, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_gmem_between_spaces, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_gmem_shown_twice, setup, teardown),
+		world_test(test_over_a_device),		  world_test(test_more_than_one_decisive),
+		world_test(test_decisive_among_critical), world_test(test_under_memory),
+		world_test(test_without_release),	  world_test(test_reback_and_gone),
+		world_test(test_gmem_elsewhere),	  world_test(test_gmem_between_spaces),
+		world_test(test_gmem_shown_twice),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,22 +4,6 @@
 
 #define TOP (UINT64_MAX / PAGE) /* the last page of the address space */
 
-static int setup(void **state)
-{
-	struct world *w = malloc(sizeof(*w));
-
-	world_init(w, NO_LIMIT, NO_LIMIT);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_destroy(*state);
-	free(*state);
-	return 0;
-}
-
 static void test_nothing(void **state)
 {
 	struct world *w = *state;
@@ -472,30 +456,30 @@ static void test_end_of_the_space(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_create_and_delete, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_grow_and_shrink, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_protect_splits_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_window_in_the_middle, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_log, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_move, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_move_away, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_move_to_where_another_was, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_swap, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_chain_of_moves, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reback, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_age_of_a_move, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_move_to_another_offset, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_relabel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_instant, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_two_spaces, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_groups_stay_apart, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_guest_memfd, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_greatest_size, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_parts_of_pages, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unjoined_segments, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_end_of_the_space, setup, teardown),
+		world_test(test_nothing),
+		world_test(test_create_and_delete),
+		world_test(test_kinds),
+		world_test(test_grow_and_shrink),
+		world_test(test_protect_splits_once),
+		world_test(test_window_in_the_middle),
+		world_test(test_log),
+		world_test(test_move),
+		world_test(test_move_away),
+		world_test(test_move_to_where_another_was),
+		world_test(test_swap),
+		world_test(test_chain_of_moves),
+		world_test(test_reback),
+		world_test(test_age_of_a_move),
+		world_test(test_move_to_another_offset),
+		world_test(test_relabel),
+		world_test(test_one_instant),
+		world_test(test_two_spaces),
+		world_test(test_groups_stay_apart),
+		world_test(test_guest_memfd),
+		world_test(test_greatest_size),
+		world_test(test_parts_of_pages),
+		world_test(test_unjoined_segments),
+		world_test(test_end_of_the_space),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

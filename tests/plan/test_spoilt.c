@@ -6,22 +6,6 @@
 #include "random_edits.h"
 #include "spoil.h"
 
-static int setup(void **state)
-{
-	struct world *w = malloc(sizeof(*w));
-
-	world_init(w, NO_LIMIT, NO_LIMIT);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_destroy(*state);
-	free(*state);
-	return 0;
-}
-
 enum spoil {
 	DROP,
 	TWICE,
@@ -227,8 +211,8 @@ static void test_every_kind_spoilt(void **state)
 	for (int how = 0; how < DECISIVE_FIRST; how++)
 		assert_true(seen[how] > 0);
 	world_reject(*state);
-	teardown(state);
-	setup(state);
+	world_teardown(state);
+	world_setup(state);
 	make_decisive(*state);
 	spoil_all(*state, seen);
 	for (int how = 0; how < NR_SPOILS; how++)
@@ -271,7 +255,7 @@ static void test_random_plans_spoilt(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_every_kind_spoilt, setup, teardown),
+		world_test(test_every_kind_spoilt),
 		cmocka_unit_test(test_random_plans_spoilt),
 	};
 

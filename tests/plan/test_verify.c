@@ -2,22 +2,6 @@
 /* The verifier must refuse what is wrong, and say why: each rule, met by a plan that breaks it. */
 #include "spoil.h"
 
-static int setup(void **state)
-{
-	struct world *w = malloc(sizeof(*w));
-
-	world_init(w, NO_LIMIT, NO_LIMIT);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_destroy(*state);
-	free(*state);
-	return 0;
-}
-
 static void expect_refusal(struct world *w, const struct gm_plan *plan, const char *words)
 {
 	assert_int_equal(verify_copy(w, plan), -EINVAL);
@@ -369,18 +353,18 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_reasons_of_the_kernel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reasons_on_the_way, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reasons_of_the_phases, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_rebacked, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_decisive, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bound_twice, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_reasons_at_the_end, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_old_slots, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_log_lost, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_guest_memfd_in_place, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+		world_test(test_reasons_of_the_kernel),
+		world_test(test_reasons_on_the_way),
+		world_test(test_reasons_of_the_phases),
+		world_test(test_rebacked),
+		world_test(test_decisive),
+		world_test(test_bound_twice),
+		world_test(test_reasons_at_the_end),
+		world_test(test_limits),
+		world_test(test_old_slots),
+		world_test(test_log_lost),
+		world_test(test_guest_memfd_in_place),
+		world_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

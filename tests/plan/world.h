@@ -361,4 +361,23 @@ static inline void world_commit(struct world *w)
 	world_accept(w);
 }
 
+static inline int world_setup(void **state)
+{
+	struct world *w = malloc(sizeof(*w));
+
+	world_init(w, NO_LIMIT, NO_LIMIT);
+	*state = w;
+	return 0;
+}
+
+static inline int world_teardown(void **state)
+{
+	world_destroy(*state);
+	free(*state);
+	return 0;
+}
+
+/* A test whose state is a world without limits. */
+#define world_test(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+
 #endif
