@@ -129,7 +129,6 @@ static void publish(struct gm_commit *c)
 {
 	c->old = gm_views_set(&c->m->publish, c->next);
 	c->next = NULL;
-	c->next_published = true;
 	gm_commit_enter(c, GM_COMMIT_PUBLISHED);
 }
 

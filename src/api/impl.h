@@ -195,9 +195,8 @@ struct gm_commit {
 	size_t done; /* EX1 */
 	bool holds_gate;
 	bool holds_accessors;
-	bool next_published;
 	struct gm_views *next; /* to be published */
-	struct gm_views *old;  /* what it has replaced */
+	struct gm_views *old;  /* what it has replaced; NULL until it is */
 	uint64_t blackout_start;
 	struct gm_stuck stuck;
 	const struct gpamap_listener *stuck_listener;

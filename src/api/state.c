@@ -16,7 +16,7 @@ static void check_state(const struct gm_commit *c)
 	bool published = c->state >= GM_COMMIT_PUBLISHED && c->state <= GM_COMMIT_DONE;
 
 	check(published ? c->done >= all : c->done <= all);
-	check(c->next_published == published);
+	check((c->old != NULL) == published);
 	switch (c->state) {
 	case GM_COMMIT_PREPARED:
 		check(c->done == 0 && !c->holds_gate && !c->holds_accessors);
