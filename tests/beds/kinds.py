@@ -32,6 +32,11 @@ class Kind:
     console: str
     modules: tuple = ()
 
+    @property
+    def threads(self):
+        """Has each processor a thread of its own?"""
+        return not any("thread=single" in word for word in self.qemu)
+
 
 # Both processors in one thread, in turns. With a thread for each, vCPUs die at times, whatever changes: see HACKING.md.
 SVM = ("qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "pc", "-cpu", "qemu64,+svm,+npt")
