@@ -45,7 +45,7 @@ demo: $(BUILD)/build.ninja
 demo-nested: $(BUILD)/build.ninja
 	@sh scripts/install-deps bed
 	@ninja -C $(BUILD) --quiet gpamap
-	@tests/beds/run svm-newest $(BUILD)/gpamap torture --seconds $(DEMO_SECONDS)
+	@tests/beds/run --timeout 300 svm-newest $(BUILD)/gpamap torture --seconds $(DEMO_SECONDS)
 
 check: deps
 	@if python3 scripts/check --needs-bed; then sh scripts/install-deps bed; fi
