@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Figures get from the benchmark's JSON into the document: test_figures.py SCRIPT DOCUMENT"""
+"""Figures get from the benchmark's JSON into the document: test_figures.py SCRIPT DOCUMENT README"""
 
 import json
 import os
@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 
-script, document = sys.argv[1:]
+script, document, readme = sys.argv[1:]
 
 
 def row(section, what, at, p50, unit="us"):
-    return {"section": section, "what": what, "size": at, "unit": unit, "samples": 9, "min": 0.0, "p10": p50,
+    return {"section": section, "what": what, "size": at, "unit": unit, "samples": 9, "min": 0.0, "p10": p50 / 2,
             "p50": p50, "p90": p50, "p99": 2 * p50, "max": 3 * p50}
 
 
@@ -74,6 +74,15 @@ def block(name, inside=""):
     return f"before\n<!-- figures: {name} -->\n{inside}<!-- end -->\nafter\n"
 
 
+def blocks_of(path):
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    names = re.findall(r"<!-- figures: (\S+) -->", text)
+    expect(len(names) == text.count("<!-- end -->") and len(names) == len(set(names)),
+           f"the blocks of {path} are well formed")
+    return text, names
+
+
 def main():
     status, text = run(measured(), block("size", "old\n"))
     expect(status == 0, "a table is made")
@@ -82,6 +91,9 @@ def main():
            "of the block all but the marks goes")
     expect(text.startswith("before\n") and text.endswith("after\n"), "the rest stays")
     expect(run(measured(), text) == (0, text), "once more changes nothing")
+
+    status, text = run(measured(), block("size"), "--low")
+    expect(status == 0 and "| 64 GiB | 17.3 us (35) |" in text, f"10th percentiles, if they are asked for:\n{text}")
 
     for name, data in (("no-such", measured()), ("slots", {**measured(), "rows": []}),
                        ("size", {**measured(), "quick": True})):
@@ -105,11 +117,11 @@ def main():
     expect(status == 0 and "-->\nno such counter here.\n<!--" in text, "or why it was not measured")
     expect(run(not_measured("quirk", "no"), block("refault") + block("quirk"))[0] == 1, "which stands for nothing else")
 
-    with open(document, encoding="utf-8") as f:
-        old = f.read()
-    names = re.findall(r"<!-- figures: (\S+) -->", old)
-    expect(len(names) == old.count("<!-- end -->") and len(names) == len(set(names)) > 5,
-           "the document's blocks are well formed")
+    old, names = blocks_of(readme)
+    expect({name.partition("@")[2] for name in names} == {"svm-newest"} and
+           run(measured(), old, "--at", "svm-newest")[0] == 0, "the README's blocks can be filled")
+    old, names = blocks_of(document)
+    expect(len(names) > 5, "the document has blocks")
     status, text = run(measured(), old)
     expect(status == 0, "the document can be filled")
     for figure in ("2.2 ns (4.5)", "1,234 us (2,469)", "2,346 us (4,691)", "46 us (91)", "Linux 7.3-test. ", "0.25 processors",
