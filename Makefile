@@ -21,7 +21,7 @@ help:
 	@echo 'make check-nested  the tests of KVM on other kernels and processors, emulated; for 20 minutes'
 	@echo 'make bench         the benchmarks, as a table and as build/bench.json'
 	@echo 'make figures       the same, and its results put into doc/performance.md'
-	@echo 'make figures-nested  those of the test bed svm-6.12, likewise'
+	@echo 'make figures-nested  those of kvm_amd, from the test bed svm-newest, likewise'
 	@echo 'make kernels       what KVM does here and in the test beds, put into doc/kernels.md'
 	@echo 'make model         the model of the gate: search all configurations, and find all mutants'
 	@echo 'make soak          long random tests and torture: SOAK_SECONDS=$(SOAK_SECONDS)'
@@ -64,8 +64,9 @@ figures: bench
 
 figures-nested: all
 	@sh scripts/install-deps nested
-	@tests/beds/run --timeout 600 svm-6.12 $(BUILD)/bench quirk --json - > $(BUILD)/bench-svm-6.12.json
-	@python3 scripts/figures --at svm-6.12 $(BUILD)/bench-svm-6.12.json doc/performance.md
+	@tests/beds/run --timeout 1800 --memory 3072 svm-newest \
+		$(BUILD)/bench refault quirk blackout-size blackout-slots --json - > $(BUILD)/bench-nested.json
+	@python3 scripts/figures --at svm-newest --low $(BUILD)/bench-nested.json doc/performance.md README.md
 
 kernels: all
 	@sh scripts/install-deps nested

@@ -81,5 +81,6 @@ void bench_blackout_size(struct bench *b);
 void bench_blackout_slots(struct bench *b);
 void bench_gate(struct bench *b);
 void bench_quirk(struct bench *b);
+void bench_refault(struct bench *b);
 
 #endif

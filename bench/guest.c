@@ -10,8 +10,8 @@
 
 #include "guest.h"
 
-/* Where things are in guest memory. */
-enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, CODE = 0x4000, COUNTERS = 0x5000 };
+/* Where things are in guest memory. A page directory for each GiB, from PDS on. */
+enum { PML4 = 0x1000, PDPT = 0x2000, CODE = 0x4000, COUNTERS = 0x5000, PDS = 0x10000 };
 
 /* Page-table entries and control registers, as in the processor manuals. */
 #define PTE_USER_RW 0x7ULL
@@ -23,18 +23,21 @@ enum { PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, CODE = 0x4000, COUNTERS = 0x50
 
 #define MAX_CPUID 256
 
+/* Linux 6.12; older headers lack it. */
+#define QUIRK_SLOT_ZAP_ALL (1ULL << 7)
+
 /* again: inc qword [rdi]; jmp again */
 static const unsigned char code[] = {0x48, 0xff, 0x07, 0xeb, 0xfb};
 
 /* The same, and before it a write to the page that is next in turn. */
 static const unsigned char sweep_code[] = {
-	0x48, 0x89, 0xd6,			  /* again: mov rsi, rdx */
-	0x48, 0xff, 0x06,			  /* page: inc qword [rsi] */
-	0x48, 0xff, 0x07,			  /* inc qword [rdi] */
-	0x48, 0x81, 0xc6, 0x00, 0x10, 0x00, 0x00, /* add rsi, 4096 */
-	0x48, 0x39, 0xce,			  /* cmp rsi, rcx */
-	0x72, 0xee,				  /* jb page */
-	0xeb, 0xe9,				  /* jmp again */
+	0x48, 0x89, 0xd6, /* again: mov rsi, rdx */
+	0x48, 0xff, 0x06, /* page: inc qword [rsi] */
+	0x48, 0xff, 0x07, /* inc qword [rdi] */
+	0x48, 0x01, 0xde, /* add rsi, rbx */
+	0x48, 0x39, 0xce, /* cmp rsi, rcx */
+	0x72, 0xf2,	  /* jb page */
+	0xeb, 0xed,	  /* jmp again */
 };
 
 static void write_u64(struct guest *g, uint64_t gpa, uint64_t value)
@@ -45,7 +48,10 @@ static void write_u64(struct guest *g, uint64_t gpa, uint64_t value)
 /* Memory stands at its own addresses: the first 2 MiB of it, and what is swept over. */
 static void map_large(struct guest *g, uint64_t at)
 {
-	write_u64(g, PD + at / (2 * MIB) * sizeof(uint64_t),
+	uint64_t pd = PDS + at / GIB * PAGE;
+
+	write_u64(g, PDPT + at / GIB * sizeof(uint64_t), pd | PTE_USER_RW | PTE_ACCESSED_DIRTY);
+	write_u64(g, PDS + at / (2 * MIB) * sizeof(uint64_t),
 		  at | PTE_LARGE | PTE_USER_RW | PTE_ACCESSED_DIRTY);
 }
 
@@ -53,19 +59,23 @@ static void fill_memory(struct guest *g)
 {
 	memcpy(g->memory + CODE, code, sizeof(code));
 	write_u64(g, PML4, PDPT | PTE_USER_RW | PTE_ACCESSED_DIRTY);
-	write_u64(g, PDPT, PD | PTE_USER_RW | PTE_ACCESSED_DIRTY);
 	map_large(g, 0);
+	/* What the host has not got yet is read in one fault, and written in another. */
+	write_u64(g, COUNTERS, 0);
 }
 
-void guest_sweep(struct guest *g, uint64_t at, uint64_t size)
+void guest_sweep(struct guest *g, uint64_t at, uint64_t step, uint64_t n)
 {
-	if (at < 2 * MIB || at % (2 * MIB) || at + size > GUEST_MAPPED_END)
+	uint64_t end = at + (n - 1) * step + PAGE;
+
+	if (at < 2 * MIB || at % PAGE || step % PAGE || end > GUEST_MAPPED_END || end > g->size)
 		errx(1, "no sweep there");
 	memcpy(g->memory + CODE, sweep_code, sizeof(sweep_code));
-	for (uint64_t page = at; page < at + size; page += 2 * MIB)
-		map_large(g, page);
+	for (uint64_t i = 0; i < n; i++)
+		map_large(g, (at + i * step) / (2 * MIB) * (2 * MIB));
 	g->sweep_at = at;
-	g->sweep_end = at + size;
+	g->sweep_step = step;
+	g->sweep_end = end;
 }
 
 static struct kvm_segment flat_segment(bool is_code)
@@ -89,6 +99,7 @@ static void reset_vcpu(struct guest *g, int i)
 		.rip = CODE,
 		.rflags = 2,
 		.rdi = COUNTERS + 64 * (uint64_t)i,
+		.rbx = g->sweep_step,
 		.rdx = g->sweep_at,
 		.rcx = g->sweep_end,
 	};
@@ -157,7 +168,7 @@ void guest_init(struct guest *g, int kvm, uint64_t size, int nr_vcpus)
 	if (g->fd < 0 || run_size < 0)
 		err(1, "KVM_CREATE_VM");
 	g->run_size = (size_t)run_size;
-	g->memory = reserve_memory(size);
+	g->memory = reserve_memory(size + PAGE);
 	if (!nr_vcpus)
 		return;
 	fill_memory(g);
@@ -198,10 +209,11 @@ void guest_destroy(struct guest *g)
 		close(g->vcpu[i].fd);
 	}
 	close(g->fd);
-	munmap(g->memory, g->size);
+	munmap(g->memory, g->size + PAGE);
 }
 
-int guest_slot(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size)
+int guest_slot_of(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size,
+		  uint64_t offset)
 {
 	struct kvm_userspace_memory_region r = {.slot = slot};
 
@@ -209,7 +221,19 @@ int guest_slot(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uin
 		r.flags = flags;
 		r.guest_phys_addr = gpa;
 		r.memory_size = size;
-		r.userspace_addr = (uint64_t)(uintptr_t)g->memory + gpa;
+		r.userspace_addr = (uint64_t)(uintptr_t)g->memory + offset;
 	}
 	return ioctl(g->fd, KVM_SET_USER_MEMORY_REGION, &r) < 0 ? -errno : 0;
+}
+
+int guest_slot(struct guest *g, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size)
+{
+	return guest_slot_of(g, slot, flags, gpa, size, gpa);
+}
+
+int guest_zap_slot_only(struct guest *g)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_DISABLE_QUIRKS2, .args = {QUIRK_SLOT_ZAP_ALL}};
+
+	return ioctl(g->fd, KVM_ENABLE_CAP, &cap) < 0 ? -errno : 0;
 }

@@ -64,12 +64,13 @@ void hand_destroy(struct hand *h)
 	guest_destroy(&h->guest);
 }
 
-static void replay_op(struct hand *h, const struct gpamap_op *op)
+static void replay_op(struct hand *h, const struct tape *t, const struct gpamap_op *op)
 {
 	bool create = op->kind == GPAMAP_OP_CREATE;
 
-	check(guest_slot(&h->guest, op->slot, op->readonly ? KVM_MEM_READONLY : 0, op->gpa,
-			 create ? op->size : 0),
+	check(guest_slot_of(&h->guest, op->slot, op->readonly ? KVM_MEM_READONLY : 0, op->gpa,
+			    create ? op->size : 0,
+			    create ? (uint64_t)((char *)op->hva - t->memory) : 0),
 	      "replay");
 }
 
@@ -84,20 +85,20 @@ struct took hand_replay(struct hand *h, const struct tape *t, size_t i, bool hel
 	if (held)
 		crew_mark(&h->crew);
 	for (; op < end && op->phase == GPAMAP_EARLY; op++)
-		replay_op(h, op);
+		replay_op(h, t, op);
 	critical = op < end && op->phase == GPAMAP_CRITICAL;
 	if (critical) {
 		shut = now_us();
 		if (held)
 			hold(h);
 		for (; op < end && op->phase == GPAMAP_CRITICAL; op++)
-			replay_op(h, op);
+			replay_op(h, t, op);
 		took.blackout = now_us() - shut;
 		if (held)
 			let_go(h);
 	}
 	for (; op < end; op++)
-		replay_op(h, op);
+		replay_op(h, t, op);
 	if (held && critical)
 		took.back = crew_back(&h->crew) - start;
 	return took;

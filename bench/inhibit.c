@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Protect a page under vCPUs as QEMU does it. */
+/* Change a page under vCPUs as QEMU does it. */
 #include <errno.h>
 
 #include "rival.h"
@@ -39,6 +39,8 @@ int inhibit_init(struct inhibit *h, int kvm, const struct layout *l, int vcpus)
 
 	h->layout = *l;
 	guest_init(&h->guest, kvm, layout_size(l), vcpus);
+	if (l->zap_slot_only)
+		check(guest_zap_slot_only(&h->guest), "KVM_X86_QUIRK_SLOT_ZAP_ALL");
 	crew_init(&h->crew, &h->guest, &gate, h);
 	inhibit_gate_init(&h->gate);
 	for (int i = 0; i < vcpus; i++)
@@ -68,19 +70,20 @@ static void kick(void *opaque, int i)
 }
 
 /* All slots that the page lies in go, and others come: three for one, or one for three; or one for one. */
-static void change_slots(struct inhibit *h, unsigned i, bool readonly)
+static void change_slots(struct inhibit *h, unsigned i, enum page_as as)
 {
 	struct guest *g = &h->guest;
 	uint64_t size = h->layout.size, page = layout_page(&h->layout, i);
-	uint32_t flags = readonly ? KVM_MEM_READONLY : 0;
+	uint64_t backing = layout_backing(&h->layout, i, as);
+	uint32_t flags = as == PAGE_READONLY ? KVM_MEM_READONLY : 0;
 
 	if (h->layout.pages) {
 		check(guest_slot(g, i + 1, 0, 0, 0), "delete");
-		check(guest_slot(g, i + 1, flags, page, PAGE), "create");
-	} else if (readonly) {
+		check(guest_slot_of(g, i + 1, flags, page, PAGE, backing), "create");
+	} else if (as != PAGE_PLAIN) {
 		check(guest_slot(g, 0, 0, 0, 0), "delete");
 		check(guest_slot(g, 0, 0, 0, page), "create");
-		check(guest_slot(g, 1, flags, page, PAGE), "create");
+		check(guest_slot_of(g, 1, flags, page, PAGE, backing), "create");
 		check(guest_slot(g, 2, 0, page + PAGE, size - page - PAGE), "create");
 	} else {
 		for (uint32_t slot = 0; slot < 3; slot++)
@@ -89,7 +92,7 @@ static void change_slots(struct inhibit *h, unsigned i, bool readonly)
 	}
 }
 
-struct took inhibit_change(struct inhibit *h, unsigned i, bool readonly)
+struct took inhibit_change(struct inhibit *h, unsigned i, enum page_as as)
 {
 	struct took took = {0};
 	double start;
@@ -97,7 +100,7 @@ struct took inhibit_change(struct inhibit *h, unsigned i, bool readonly)
 	crew_mark(&h->crew);
 	start = now_us();
 	inhibit_shut(&h->gate, h->counter, h->guest.nr_vcpus, kick, h);
-	change_slots(h, i, readonly);
+	change_slots(h, i, as);
 	took.blackout = now_us() - start;
 	inhibit_open(&h->gate);
 	if (h->crew.state != CREW_OUTSIDE)

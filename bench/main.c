@@ -37,6 +37,7 @@ static struct section sections[] = {
 	{"blackout-slots", bench_blackout_slots, false},
 	{"gate", bench_gate, false},
 	{"quirk", bench_quirk, false},
+	{"refault", bench_refault, false},
 };
 enum { NR_SECTIONS = sizeof(sections) / sizeof(sections[0]) };
 
@@ -55,6 +56,9 @@ static int usage(int status)
 	      "  gate      the cost of passing the gate\n"
 	      "  quirk     what a commit costs the guest afterwards, with GPAMAP_ZAP_SLOT_ONLY and "
 	      "without\n"
+	      "  refault   how many pages the guest faults in again after a change of one, by "
+	      "KVM's "
+	      "own count\n"
 	      "  all       all of them, as without a section\n\n"
 	      "  --json FILE  write the results as JSON, too; -: only JSON, to standard output\n"
 	      "  --quick      fewer samples, and ratios of 10th percentiles instead of medians\n"
@@ -162,7 +166,7 @@ int main(int argc, char **argv)
 	if (!assert_ratios)
 		return 0;
 	if (b.skipped && !b.failed)
-		puts("SKIP: no KVM to measure on");
+		puts("SKIP: there is no KVM here, or it does not count what is measured");
 	if (b.failed)
 		return others > BUSY ? EXIT_BUSY : 1;
 	return b.skipped ? EXIT_SKIP : 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Protect a page under running vCPUs with gpamap, and record what it did. */
+/* Change a page under running vCPUs with gpamap, and record what it did. */
 #include <err.h>
 #include <errno.h>
 #include <signal.h>
@@ -89,11 +89,15 @@ static void leave(void *opaque, int vcpu)
 void ours_init(struct ours *o, int kvm, const struct layout *l, int vcpus)
 {
 	static const struct crew_gate gate = {enter, leave};
-	struct gpamap_options options = {.kick_signal = SIGUSR1};
+	struct gpamap_options options = {
+		.kick_signal = SIGUSR1,
+		.flags = l->zap_slot_only ? GPAMAP_ZAP_SLOT_ONLY : 0,
+	};
 	struct gpamap_txn *txn;
 
 	o->layout = *l;
 	guest_init(&o->guest, kvm, layout_size(l), vcpus);
+	o->tape.memory = o->guest.memory;
 	crew_init(&o->crew, &o->guest, &gate, o);
 	check(gpamap_new_kvm(o->guest.fd, &options, &o->map), "map");
 	check(gpamap_begin(o->map, &txn), "begin");
@@ -128,14 +132,14 @@ static void check_report(struct ours *o, const struct gpamap_commit_report *repo
 	unsigned inside = o->crew.state == CREW_OUTSIDE ? 0 : (unsigned)o->guest.nr_vcpus;
 
 	if (!report->gate_shut || report->blackout_ns == 0)
-		errx(1, "the page was protected, and the gate did not shut");
+		errx(1, "the page was changed, and the gate did not shut");
 	if (report->kicked > inside)
 		errx(1, "%u vCPUs were kicked, and %u were inside", report->kicked, inside);
 	o->kicked += report->kicked;
 	o->inside += inside;
 }
 
-struct took ours_change(struct ours *o, unsigned i, bool readonly)
+struct took ours_change(struct ours *o, unsigned i, enum page_as as)
 {
 	struct gpamap_commit_report report;
 	struct took took = {0};
@@ -143,9 +147,10 @@ struct took ours_change(struct ours *o, unsigned i, bool readonly)
 	double start;
 
 	check(gpamap_begin(o->map, &txn), "begin");
-	check(gpamap_protect_pages(txn, 0, layout_page(&o->layout, i), PAGE,
-				   readonly ? GPAMAP_RO : GPAMAP_RW),
-	      "protect");
+	check(gpamap_map_pages(txn, 0, layout_page(&o->layout, i), PAGE,
+			       o->guest.memory + layout_backing(&o->layout, i, as),
+			       as == PAGE_READONLY ? GPAMAP_RO : GPAMAP_RW),
+	      "map the page");
 	record(o, txn);
 	crew_mark(&o->crew);
 	start = now_us();

@@ -67,7 +67,7 @@ static bool rig_init(struct rig *r, int kvm, const char *name, unsigned flags)
 	check(gpamap_begin(r->map, &txn), "begin");
 	check(gpamap_map_pages(txn, 0, 0, r->guest.size, r->guest.memory, GPAMAP_RW), "map");
 	check(gpamap_commit(txn, NULL, NULL), "commit");
-	guest_sweep(&r->guest, SWEEP_AT, SWEEP_SIZE);
+	guest_sweep(&r->guest, SWEEP_AT, PAGE, SWEEP_SIZE / PAGE);
 	guest_reset(&r->guest);
 	check(gpamap_vcpu_attach(r->map, r->guest.vcpu[0].fd, r->guest.vcpu[0].run, 0, &r->vcpu),
 	      "attach");

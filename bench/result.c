@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "bench.h"
 
@@ -139,10 +140,10 @@ static void print_rows(const json_t *rows)
 	{
 		if (strcmp(last, string(row, "section"))) {
 			last = string(row, "section");
-			printf("%s%-14s %-26s %8s %8s %10s %10s %10s %10s  unit\n", i ? "\n" : "",
+			printf("%s%-14s %-38s %8s %8s %10s %10s %10s %10s  unit\n", i ? "\n" : "",
 			       last, "of", "size", "samples", "p50", "p90", "p99", "max");
 		}
-		printf("%-14s %-26s %8s %8.0f %10.2f %10.2f %10.2f %10.2f  %s\n", "",
+		printf("%-14s %-38s %8s %8.0f %10.2f %10.2f %10.2f %10.2f  %s\n", "",
 		       string(row, "what"), size_text((uint64_t)number(row, "size")),
 		       number(row, "samples"), number(row, "p50"), number(row, "p90"),
 		       number(row, "p99"), number(row, "max"), string(row, "unit"));
@@ -190,10 +191,14 @@ void results_print(const struct bench *b)
 void results_json(const struct bench *b, const char *path)
 {
 	const struct results *r = b->results;
-	json_t *all = json_pack("{sO sO sO sf sb}", "rows", r->rows, "ratios", r->ratios, "notes",
-				r->notes, "others", r->others, "quick", b->quick);
+	struct utsname system;
+	json_t *all;
 	int failed;
 
+	if (uname(&system) < 0)
+		err(1, "uname");
+	all = json_pack("{sO sO sO sf sb ss}", "rows", r->rows, "ratios", r->ratios, "notes",
+			r->notes, "others", r->others, "quick", b->quick, "kernel", system.release);
 	if (!all)
 		errx(1, "no memory for JSON");
 	if (!strcmp(path, "-"))

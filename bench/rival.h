@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Ways to protect a page under vCPUs, each with a VM of its own:
+ * Ways to change a page under vCPUs, each with a VM of its own:
  *  - gpamap;
  *  - by hand: the very slot operations that gpamap did, with one kick and one wake for each vCPU and nothing
  *    else; and the floor: the same again with no vCPU in KVM_RUN and nobody to hold;
@@ -22,12 +22,30 @@
 struct layout {
 	uint64_t size;	/* in one piece, if !pages */
 	unsigned pages; /* or: the code, and this many pages with a hole behind each */
+	bool zap_slot_only;
 };
 
-/* Page @i that may be protected. If the memory is in one piece there is but one, in the middle of it, at no
+/* What a change makes of a page. */
+enum page_as {
+	PAGE_PLAIN,
+	PAGE_READONLY,
+	PAGE_ELSEWHERE, /* backed by other memory, that behind the guest's */
+};
+
+/* Page @i that may be changed. If the memory is in one piece there is but one, in the middle of it, at no
  * boundary. */
 uint64_t layout_page(const struct layout *l, unsigned i);
 uint64_t layout_size(const struct layout *l);
+/* Which part of the memory shows as page @i. */
+uint64_t layout_backing(const struct layout *l, unsigned i, enum page_as as);
+/* If the memory is in one piece: @n pages for guest_sweep(), spread evenly over all of it but the first 2 MiB, the page
+ * that may be changed among them. */
+struct sweep {
+	uint64_t at;
+	uint64_t step;
+	uint64_t n;
+};
+struct sweep layout_sweep(const struct layout *l, uint64_t n);
 
 /* What a change took, in us. */
 struct took {
@@ -37,6 +55,7 @@ struct took {
 
 /* Slot operations of one commit after another. */
 struct tape {
+	char *memory; /* of the guest */
 	struct gpamap_op *op;
 	size_t n;
 	size_t room;
@@ -60,11 +79,11 @@ struct ours {
 	unsigned long inside; /* of those that should have been kicked */
 };
 
-/* Maps the memory; the tape then has that commit. */
+/* Maps the memory; the tape then has that commit. If KVM can't zap a slot only, that is an error. */
 void ours_init(struct ours *o, int kvm, const struct layout *l, int vcpus);
 void ours_destroy(struct ours *o);
-/* Protect page @i, or not. Records what it did. */
-struct took ours_change(struct ours *o, unsigned i, bool readonly);
+/* Change page @i. Records what it did. */
+struct took ours_change(struct ours *o, unsigned i, enum page_as as);
 
 /* By hand, and the floor. */
 struct hand {
@@ -91,6 +110,6 @@ struct inhibit {
 /* 0 or -ENOMEM: the host has not enough memory for the slots. */
 int inhibit_init(struct inhibit *h, int kvm, const struct layout *l, int vcpus);
 void inhibit_destroy(struct inhibit *h);
-struct took inhibit_change(struct inhibit *h, unsigned i, bool readonly);
+struct took inhibit_change(struct inhibit *h, unsigned i, enum page_as as);
 
 #endif

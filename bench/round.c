@@ -45,7 +45,7 @@ static void turn_ours(struct round *r, enum crew_state state, int cycles, struct
 
 		if (i % 2 == 0)
 			page = any_page(r);
-		took = ours_change(&r->ours, page, i % 2 == 0);
+		took = ours_change(&r->ours, page, i % 2 == 0 ? PAGE_READONLY : PAGE_PLAIN);
 		if (s)
 			add(s, ROUND_OURS, took);
 		let_vcpus_run();
@@ -92,7 +92,8 @@ static void turn_inhibit(struct round *r, enum crew_state state, int cycles, str
 			break;
 		if (i % 2 == 0)
 			page = any_page(r);
-		add(s, ROUND_INHIBIT, inhibit_change(&r->inhibit, page, i % 2 == 0));
+		add(s, ROUND_INHIBIT,
+		    inhibit_change(&r->inhibit, page, i % 2 == 0 ? PAGE_READONLY : PAGE_PLAIN));
 		let_vcpus_run();
 	}
 	crew_stop(&r->inhibit.crew);
