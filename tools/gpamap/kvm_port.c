@@ -163,6 +163,32 @@ static int kvm_run_vcpu(struct port_vm *vm, unsigned vcpu)
 	return ioctl(vm->vcpu[vcpu].fd, KVM_RUN, 0) ? -errno : 0;
 }
 
+static int kvm_vm_ioctl(struct port_vm *vm, unsigned long request, void *arg)
+{
+	int ret = ioctl(vm->fd, request, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static int kvm_its_probe(void)
+{
+	int kvm_fd = open_kvm(), fd, ret;
+
+	if (kvm_fd < 0)
+		return kvm_fd;
+	fd = arch_vm_new(kvm_fd);
+	ret = fd < 0 ? fd : arch_its_probe(fd);
+	if (fd >= 0)
+		close(fd);
+	close(kvm_fd);
+	return ret;
+}
+
+static int kvm_its_new(struct port_vm *vm, const struct arena *a)
+{
+	return arch_its_new(a, vm->fd);
+}
+
 static int kvm_reset(struct port_vm *vm, unsigned vcpu)
 {
 	return arch_vcpu_again(&vm->vcpu[vcpu]);
@@ -183,6 +209,9 @@ const struct port port_kvm = {
 	.map_new = kvm_map_new,
 	.attach = kvm_attach,
 	.run = kvm_run_vcpu,
+	.vm_ioctl = kvm_vm_ioctl,
+	.its_probe = kvm_its_probe,
+	.its_new = kvm_its_new,
 	.reset = kvm_reset,
 	.kvm_run = kvm_kvm_run,
 };

@@ -42,6 +42,12 @@ struct port {
 		      struct gpamap_vcpu **ret);
 	/* KVM_RUN, with nothing around it. */
 	int (*run)(struct port_vm *vm, unsigned vcpu);
+	/* An ioctl of the VM with nothing around it: what it returned, or -errno. NULL with its_new. */
+	int (*vm_ioctl)(struct port_vm *vm, unsigned long request, void *arg);
+	/* Can it have an ITS in the kernel? 0 or -errno. And give one to a VM whose vCPUs are all there, with @a, for the
+	 * hazard its. NULL: it can't. */
+	int (*its_probe)(void);
+	int (*its_new)(struct port_vm *vm, const struct arena *a);
 	/* Bring a vCPU that died to its first instruction. Its control block stays. */
 	int (*reset)(struct port_vm *vm, unsigned vcpu);
 	struct kvm_run *(*kvm_run)(struct port_vm *vm, unsigned vcpu);

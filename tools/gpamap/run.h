@@ -40,6 +40,9 @@ struct strategy {
 	int (*fetch_dirty)(struct run *r, uint64_t *bitmap);
 	/* Run a vCPU until an exit, on a thread of the crew. */
 	int (*run_vcpu)(struct run *r, unsigned vcpu);
+	/* An ioctl of the VM that may get at guest memory, on the thread of a vCPU that is not in run_vcpu. What it
+	 * returned, or -errno. */
+	int (*vm_ioctl)(struct run *r, unsigned vcpu, unsigned long request, void *arg);
 	/* Slot ioctls since start. */
 	uint64_t (*slot_ioctls)(struct run *r);
 };
@@ -58,9 +61,12 @@ struct tally {
 	uint64_t lost_stores;
 	uint64_t wrong_reads;
 	uint64_t lost_dirty;
-	uint64_t asks;	/* of changed pages, see ask.h */
-	uint64_t looks; /* at two pages on show */
-	uint64_t mixes; /* of generations that they have found */
+	uint64_t asks;	   /* of changed pages, see ask.h */
+	uint64_t looks;	   /* at two pages on show */
+	uint64_t mixes;	   /* of generations that they have found */
+	uint64_t messages; /* asked for by the driver of an ITS, see its.h */
+	uint64_t lost_interrupts;
+	uint64_t stray_interrupts;
 	uint64_t gate_shut;
 	uint64_t slot_ioctls;
 	double seconds;
@@ -127,6 +133,13 @@ void tell_begin(struct run *r);
 void tell_end(struct run *r, const struct change *changes, unsigned n);
 /* Is this an exit that a guest which asks may meet? */
 bool tell_expects(const struct run *r, unsigned vcpu, uint64_t gpa, bool store);
+
+/* The hazard `its` (its.c). Lay out what its guests and KVM share; pre: arena_init(). */
+void its_init(struct run *r);
+/* Is this exit a load that asks for a message? Then it is sent, and the load answered. */
+bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k);
+/* Add what the guests counted. */
+void its_judge(const struct run *r, struct tally *t);
 
 /* The judge of dirty pages (dirty.c). A page that the guest wrote between the end of one fetch and the
  * begin of the next must be in the next. */

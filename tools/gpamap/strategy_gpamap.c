@@ -391,6 +391,12 @@ static int lib_run_vcpu(struct run *r, unsigned vcpu)
 	return gpamap_vcpu_run(((struct gpamap_state *)r->state)->vcpu[vcpu]);
 }
 
+static int lib_vm_ioctl(struct run *r, unsigned vcpu, unsigned long request, void *arg)
+{
+	(void)vcpu;
+	return gpamap_vm_ioctl(((struct gpamap_state *)r->state)->map, request, arg);
+}
+
 const struct strategy strategy_gpamap = {
 	.name = "gpamap",
 	.start = lib_start,
@@ -398,5 +404,6 @@ const struct strategy strategy_gpamap = {
 	.apply = lib_apply,
 	.fetch_dirty = lib_fetch_dirty,
 	.run_vcpu = lib_run_vcpu,
+	.vm_ioctl = lib_vm_ioctl,
 	.slot_ioctls = lib_slot_ioctls,
 };
