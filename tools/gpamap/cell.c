@@ -130,9 +130,8 @@ static int run_vm(struct run *r, double seconds, struct result *res, struct tall
 	if (ret)
 		return ret;
 	if (r->hazard == HAZARD_ITS)
-		ret = r->port->its_new(r->vm, &r->arena);
-	if (!ret)
-		ret = r->strategy->start(r);
+		r->its = r->port->its_new(r->vm, &r->arena);
+	ret = r->its < 0 ? r->its : r->strategy->start(r);
 	if (!ret) {
 		ret = run_started(r, seconds, res, t);
 		r->strategy->stop(r);

@@ -2,6 +2,7 @@
 /* The host's side of the hazard `its`: what stands where in the windows, and the messages. See its.h. */
 #include "its.h"
 
+#include <errno.h>
 #include <linux/kvm.h>
 #include <string.h>
 
@@ -48,19 +49,36 @@ void its_init(struct run *r)
 	}
 }
 
-bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k)
+static uint64_t send(struct run *r, unsigned vcpu, unsigned event)
 {
-	uint64_t at = k->mmio.phys_addr - DOORBELL_GPA - ITS_ASK_OFFSET, answer;
 	struct kvm_msi msi = {
 		.address_lo = (uint32_t)(ITS_GIC_GPA + ITS_GIC_ITS + ITS_TRANSLATER),
-		.data = (uint32_t)at / 8,
+		.data = event,
 		.flags = KVM_MSI_VALID_DEVID,
 		.devid = ITS_DEVICE,
 	};
 
-	if (r->hazard != HAZARD_ITS || at >= ITS_EVENTS * 8 || k->mmio.is_write)
+	return r->strategy->ioctl(r, vcpu, PORT_VM, KVM_SIGNAL_MSI, &msi) > 0 ? ITS_DONE
+									      : ITS_REFUSED;
+}
+
+static uint64_t save(struct run *r, unsigned vcpu)
+{
+	struct kvm_device_attr attr = {.group = ITS_SAVE_GROUP, .attr = ITS_SAVE_ATTR};
+	int ret = r->strategy->ioctl(r, vcpu, r->its, KVM_SET_DEVICE_ATTR, &attr);
+
+	if (ret == -EBUSY)
+		return ITS_BUSY;
+	return ret ? ITS_REFUSED : ITS_DONE;
+}
+
+bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k)
+{
+	uint64_t what = (k->mmio.phys_addr - DOORBELL_GPA - ITS_ASK_OFFSET) / 8, answer;
+
+	if (r->hazard != HAZARD_ITS || what > ITS_ASK_SAVE || k->mmio.is_write)
 		return false;
-	answer = r->strategy->vm_ioctl(r, vcpu, KVM_SIGNAL_MSI, &msi) > 0;
+	answer = what == ITS_ASK_SAVE ? save(r, vcpu) : send(r, vcpu, (unsigned)what);
 	memcpy(k->mmio.data, &answer, sizeof(k->mmio.data));
 	return true;
 }
@@ -72,4 +90,6 @@ void its_judge(const struct run *r, struct tally *t)
 	t->messages += its->asked;
 	t->lost_interrupts += its->lost;
 	t->stray_interrupts += its->astray;
+	t->saves += its->saves;
+	t->lost_saves += its->unsaved;
 }

@@ -16,6 +16,8 @@
  *  IT3 A vCPU takes an interrupt of its own in its next instructions, for KVM hands it over when the vCPU is entered.
  *      Another vCPU may take its time.
  *
+ * With one vCPU the tables are also saved again and again, as for a migration: KVM then writes all of them.
+ *
  * A message that must arrive and does not is a lost interrupt. One that arrives at another vCPU, or for an interrupt
  * that was dropped, has gone astray: so a command was passed over as well.
  */
@@ -46,8 +48,15 @@
 #define ITS_GIC_GPA UINT64_C(0xe0000000)
 #define ITS_GIC_BLOCKS 5u
 
-/* Behind the doorbell: a load of the word of an event asks for its message, and gives 1 if KVM took it, else 0. */
+/* Behind the doorbell: a load of the word of an event asks for its message, and of the word behind them, that the
+ * tables are saved. */
 #define ITS_ASK_OFFSET (2u * GUEST_PAGE)
+#define ITS_ASK_SAVE ITS_EVENTS
+/* The answer. KVM saves no tables while another vCPU runs. */
+enum its_answer { ITS_REFUSED, ITS_DONE, ITS_BUSY };
+/* The attribute of the device by which they are saved. <asm/kvm.h> has them on arm64 only. */
+#define ITS_SAVE_GROUP 4u
+#define ITS_SAVE_ATTR 1u
 
 /* In stable memory, of the VM. */
 struct its_ctl {
@@ -67,6 +76,8 @@ struct its_ctl {
 	uint64_t asked;
 	uint64_t lost;
 	uint64_t astray;
+	uint64_t saves; /* of tables, not counted when KVM was busy */
+	uint64_t unsaved;
 	uint64_t got[ITS_LPIS]; /* how often, and in the lowest byte by which vCPU */
 };
 

@@ -25,6 +25,7 @@ static int set_tally(json_t *o, const struct tally *t)
 		  set_count(o, "messages", t->messages) |
 		  set_count(o, "lost_interrupts", t->lost_interrupts) |
 		  set_count(o, "stray_interrupts", t->stray_interrupts) |
+		  set_count(o, "saves", t->saves) | set_count(o, "lost_saves", t->lost_saves) |
 		  set_count(o, "gate_shut", t->gate_shut) |
 		  set_count(o, "slot_ioctls", t->slot_ioctls) |
 		  set_count(o, "failed_commits", t->failed);

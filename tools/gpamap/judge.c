@@ -117,7 +117,7 @@ bool tally_violated(const struct tally *t)
 {
 	return t->failed || t->spurious_exits || t->internal_errors || t->lost_stores ||
 	       t->wrong_reads || t->lost_dirty || t->mixes || t->lost_interrupts ||
-	       t->stray_interrupts;
+	       t->stray_interrupts || t->lost_saves;
 }
 
 void tally_add(struct tally *to, const struct tally *t)
@@ -138,6 +138,8 @@ void tally_add(struct tally *to, const struct tally *t)
 	to->messages += t->messages;
 	to->lost_interrupts += t->lost_interrupts;
 	to->stray_interrupts += t->stray_interrupts;
+	to->saves += t->saves;
+	to->lost_saves += t->lost_saves;
 	to->gate_shut += t->gate_shut;
 	to->slot_ioctls += t->slot_ioctls;
 	to->seconds += t->seconds;

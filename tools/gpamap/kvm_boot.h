@@ -70,7 +70,8 @@ void arch_tables(uint64_t *tables, unsigned vcpu);
 int arch_vcpu_new(const struct boot_vcpu *v);
 int arch_vcpu_again(const struct boot_vcpu *v);
 
-/* Can a VM have an ITS? And make its interrupt controller, when the vCPUs are there. 0 or -errno. */
+/* Can a VM have an ITS? 0 or -errno. And make its interrupt controller with one, when the vCPUs are there: the fd of the
+ * ITS, or -errno. */
 int arch_its_probe(int vm_fd);
 int arch_its_new(const struct arena *a, int vm_fd);
 

@@ -8,6 +8,10 @@
 #include "its.h"
 #include "kvm_boot.h"
 
+_Static_assert(ITS_SAVE_GROUP == KVM_DEV_ARM_VGIC_GRP_CTRL &&
+		       ITS_SAVE_ATTR == KVM_DEV_ARM_ITS_SAVE_TABLES,
+	       "its.h has them written down");
+
 static int new_device(int vm_fd, uint32_t type, uint32_t flags)
 {
 	struct kvm_create_device d = {.type = type, .flags = flags};
@@ -33,6 +37,7 @@ static int start_device(int device)
 	return set_attribute(device, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, 0);
 }
 
+/* The VM keeps its devices when their fds are closed. */
 static int new_gic(int vm_fd)
 {
 	int fd = new_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V3, 0), ret;
@@ -57,6 +62,8 @@ static int new_its(int vm_fd)
 	ret = set_address(fd, KVM_VGIC_ITS_ADDR_TYPE, ITS_GIC_GPA + ITS_GIC_ITS);
 	if (!ret)
 		ret = start_device(fd);
+	if (!ret)
+		return fd;
 	close(fd);
 	return ret;
 }
@@ -70,13 +77,10 @@ int arch_its_probe(int vm_fd)
 	return ret < 0 ? ret : 0;
 }
 
-/* The VM keeps its devices when their fds are closed. */
 int arch_its_new(const struct arena *a, int vm_fd)
 {
 	int ret = new_gic(vm_fd);
 
-	if (!ret)
-		ret = new_its(vm_fd);
 	arena_its(a)->gic = GVA_GIC;
-	return ret;
+	return ret ? ret : new_its(vm_fd);
 }

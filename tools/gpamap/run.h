@@ -40,9 +40,9 @@ struct strategy {
 	int (*fetch_dirty)(struct run *r, uint64_t *bitmap);
 	/* Run a vCPU until an exit, on a thread of the crew. */
 	int (*run_vcpu)(struct run *r, unsigned vcpu);
-	/* An ioctl of the VM that may get at guest memory, on the thread of a vCPU that is not in run_vcpu. What it
-	 * returned, or -errno. */
-	int (*vm_ioctl)(struct run *r, unsigned vcpu, unsigned long request, void *arg);
+	/* An ioctl that may get at guest memory, of a device of the VM or, for PORT_VM, of the VM itself; on the thread of
+	 * a vCPU that is not in run_vcpu. What it returned, or -errno. */
+	int (*ioctl)(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg);
 	/* Slot ioctls since start. */
 	uint64_t (*slot_ioctls)(struct run *r);
 };
@@ -67,6 +67,8 @@ struct tally {
 	uint64_t messages; /* asked for by the driver of an ITS, see its.h */
 	uint64_t lost_interrupts;
 	uint64_t stray_interrupts;
+	uint64_t saves; /* of the ITS's tables */
+	uint64_t lost_saves;
 	uint64_t gate_shut;
 	uint64_t slot_ioctls;
 	double seconds;
@@ -114,6 +116,7 @@ struct run {
 	bool one_instant;   /* gpamap commits with GPAMAP_COMMIT_ONE_INSTANT */
 	struct arena arena;
 	struct port_vm *vm;
+	int its;     /* the device, of the hazard its */
 	void *state; /* the strategy's */
 	struct editor editor;
 	struct crew crew;

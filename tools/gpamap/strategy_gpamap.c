@@ -391,10 +391,13 @@ static int lib_run_vcpu(struct run *r, unsigned vcpu)
 	return gpamap_vcpu_run(((struct gpamap_state *)r->state)->vcpu[vcpu]);
 }
 
-static int lib_vm_ioctl(struct run *r, unsigned vcpu, unsigned long request, void *arg)
+static int lib_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
 {
+	struct gpamap *map = ((struct gpamap_state *)r->state)->map;
+
 	(void)vcpu;
-	return gpamap_vm_ioctl(((struct gpamap_state *)r->state)->map, request, arg);
+	return device == PORT_VM ? gpamap_vm_ioctl(map, request, arg)
+				 : gpamap_device_ioctl(map, device, request, arg);
 }
 
 const struct strategy strategy_gpamap = {
@@ -404,6 +407,6 @@ const struct strategy strategy_gpamap = {
 	.apply = lib_apply,
 	.fetch_dirty = lib_fetch_dirty,
 	.run_vcpu = lib_run_vcpu,
-	.vm_ioctl = lib_vm_ioctl,
+	.ioctl = lib_ioctl,
 	.slot_ioctls = lib_slot_ioctls,
 };

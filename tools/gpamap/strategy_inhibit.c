@@ -106,14 +106,14 @@ static int inhibit_run_vcpu(struct run *r, unsigned vcpu)
 }
 
 /* These are counted as the vCPU whose thread it is. */
-static int inhibit_vm_ioctl(struct run *r, unsigned vcpu, unsigned long request, void *arg)
+static int inhibit_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
 {
 	struct inhibit *h = r->state;
 	struct inhibit_vcpu *v = &h->vcpu[vcpu];
 	int ret;
 
 	enter(h, v);
-	ret = r->port->vm_ioctl(r->vm, request, arg);
+	ret = r->port->ioctl(r->vm, device, request, arg);
 	leave(h, v);
 	return ret;
 }
@@ -184,6 +184,6 @@ const struct strategy strategy_inhibit = {
 	.apply = inhibit_apply,
 	.fetch_dirty = inhibit_fetch_dirty,
 	.run_vcpu = inhibit_run_vcpu,
-	.vm_ioctl = inhibit_vm_ioctl,
+	.ioctl = inhibit_ioctl,
 	.slot_ioctls = inhibit_slot_ioctls,
 };

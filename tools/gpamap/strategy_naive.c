@@ -50,10 +50,10 @@ static int naive_run_vcpu(struct run *r, unsigned vcpu)
 	return r->port->run(r->vm, vcpu);
 }
 
-static int naive_vm_ioctl(struct run *r, unsigned vcpu, unsigned long request, void *arg)
+static int naive_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
 {
 	(void)vcpu;
-	return r->port->vm_ioctl(r->vm, request, arg);
+	return r->port->ioctl(r->vm, device, request, arg);
 }
 
 static uint64_t naive_slot_ioctls(struct run *r)
@@ -68,6 +68,6 @@ const struct strategy strategy_naive = {
 	.apply = naive_apply,
 	.fetch_dirty = naive_fetch_dirty,
 	.run_vcpu = naive_run_vcpu,
-	.vm_ioctl = naive_vm_ioctl,
+	.ioctl = naive_ioctl,
 	.slot_ioctls = naive_slot_ioctls,
 };
