@@ -111,7 +111,10 @@ static int run_started(struct run *r, double seconds, struct result *res, struct
 		return ret;
 	ret = crew_start(r);
 	if (!ret) {
-		ret = edit_loop(r, seconds, res, t);
+		ret = its_start(r);
+		if (!ret)
+			ret = edit_loop(r, seconds, res, t);
+		its_stop(r);
 		crew_stop(r);
 		t->slot_ioctls = r->strategy->slot_ioctls(r);
 		judge_run(r, t);
@@ -130,8 +133,8 @@ static int run_vm(struct run *r, double seconds, struct result *res, struct tall
 	if (ret)
 		return ret;
 	if (r->hazard == HAZARD_ITS)
-		r->its = r->port->its_new(r->vm, &r->arena);
-	ret = r->its < 0 ? r->its : r->strategy->start(r);
+		r->its.device = r->port->its_new(r->vm, &r->arena);
+	ret = r->its.device < 0 ? r->its.device : r->strategy->start(r);
 	if (!ret) {
 		ret = run_started(r, seconds, res, t);
 		r->strategy->stop(r);

@@ -178,24 +178,11 @@ static GUEST void configure(const struct guest_ctl *c, uint64_t lpi, uint8_t val
 	__asm__ volatile("strb %w0, [%1]" : : "r"(value), "r"(to) : "memory");
 }
 
-static GUEST uint64_t ask(const struct guest_ctl *c, uint64_t what)
-{
-	return guest_load(c->doorbell + ITS_ASK_OFFSET + what * 8);
-}
-
 /* Ask for a message. IT1. */
-static GUEST int message(const struct guest_ctl *c, uint64_t event)
+static GUEST uint64_t message(const struct guest_ctl *c, uint64_t event)
 {
 	its_of(c)->asked++;
-	return ask(c, event) == ITS_DONE;
-}
-
-static GUEST void save(const struct guest_ctl *c)
-{
-	uint64_t answer = ask(c, ITS_ASK_SAVE);
-
-	its_of(c)->saves += answer != ITS_BUSY;
-	its_of(c)->unsaved += answer == ITS_REFUSED;
+	return guest_load(c->doorbell + ITS_ASK_OFFSET + event * 8);
 }
 
 /* Wait for what was not there when the word was @before. */
@@ -304,10 +291,7 @@ GUEST void guest_its_step(struct guest_ctl *c)
 	lpi = ITS_LPI_BASE + n % ITS_LPIS;
 	/* Each vCPU by each of the ways, which n chooses by its last two bits. */
 	peer = its->vcpus > 1 ? 1 + n / 4 % (its->vcpus - 1) : 0;
-	if (map(c, n, lpi, peer)) {
-		save(c);
-		if (move(c, n, lpi, peer))
-			drop(c, n, peer);
-	}
+	if (map(c, n, lpi, peer) && move(c, n, lpi, peer))
+		drop(c, n, peer);
 	unmap(c);
 }

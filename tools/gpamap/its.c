@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <string.h>
+#include <time.h>
 
 #include "run.h"
 
@@ -20,6 +21,9 @@
 #define CONFIG_PAGE BACK_FIRST /* in the driver's window, two pages; they are rebacked */
 #define TRANSLATIONS_PAGE (BACK_FIRST + 2u)
 #define PENDING_PAGE BACK_SIGN /* in the window of each vCPU */
+
+/* Between two savings of the tables. */
+#define SAVE_PAUSE_NS 50000
 
 #define LEVEL_VALID (UINT64_C(1) << 63)
 
@@ -49,38 +53,68 @@ void its_init(struct run *r)
 	}
 }
 
-static uint64_t send(struct run *r, unsigned vcpu, unsigned event)
+bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k)
 {
+	uint64_t event = (k->mmio.phys_addr - DOORBELL_GPA - ITS_ASK_OFFSET) / 8, answer;
 	struct kvm_msi msi = {
 		.address_lo = (uint32_t)(ITS_GIC_GPA + ITS_GIC_ITS + ITS_TRANSLATER),
-		.data = event,
+		.data = (uint32_t)event,
 		.flags = KVM_MSI_VALID_DEVID,
 		.devid = ITS_DEVICE,
 	};
 
-	return r->strategy->ioctl(r, vcpu, PORT_VM, KVM_SIGNAL_MSI, &msi) > 0 ? ITS_DONE
-									      : ITS_REFUSED;
-}
-
-static uint64_t save(struct run *r, unsigned vcpu)
-{
-	struct kvm_device_attr attr = {.group = ITS_SAVE_GROUP, .attr = ITS_SAVE_ATTR};
-	int ret = r->strategy->ioctl(r, vcpu, r->its, KVM_SET_DEVICE_ATTR, &attr);
-
-	if (ret == -EBUSY)
-		return ITS_BUSY;
-	return ret ? ITS_REFUSED : ITS_DONE;
-}
-
-bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k)
-{
-	uint64_t what = (k->mmio.phys_addr - DOORBELL_GPA - ITS_ASK_OFFSET) / 8, answer;
-
-	if (r->hazard != HAZARD_ITS || what > ITS_ASK_SAVE || k->mmio.is_write)
+	if (r->hazard != HAZARD_ITS || event >= ITS_EVENTS || k->mmio.is_write)
 		return false;
-	answer = what == ITS_ASK_SAVE ? save(r, vcpu) : send(r, vcpu, (unsigned)what);
+	answer = r->strategy->ioctl(r, vcpu, PORT_VM, KVM_SIGNAL_MSI, &msi) > 0;
 	memcpy(k->mmio.data, &answer, sizeof(k->mmio.data));
 	return true;
+}
+
+static void save(struct run *r)
+{
+	struct kvm_device_attr attr = {.group = ITS_SAVE_GROUP, .attr = ITS_SAVE_ATTR};
+	int ret = r->strategy->ioctl(r, 0, r->its.device, KVM_SET_DEVICE_ATTR, &attr);
+
+	/* A vCPU runs. */
+	if (ret == -EBUSY)
+		return;
+	r->its.saves++;
+	r->its.lost += ret != 0;
+}
+
+static void *saver_main(void *arg)
+{
+	const struct timespec pause = {.tv_nsec = SAVE_PAUSE_NS};
+	struct run *r = arg;
+	uint64_t *ready = &arena_its(&r->arena)->ready;
+
+	while (!atomic_load(&r->its.stop)) {
+		/* Before, there are no tables. */
+		if (__atomic_load_n(ready, __ATOMIC_ACQUIRE) == r->vcpus)
+			save(r);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+int its_start(struct run *r)
+{
+	struct saver *s = &r->its;
+	int ret;
+
+	if (r->hazard != HAZARD_ITS)
+		return 0;
+	ret = -pthread_create(&s->thread, NULL, saver_main, r);
+	s->started = !ret;
+	return ret;
+}
+
+void its_stop(struct run *r)
+{
+	if (!r->its.started)
+		return;
+	atomic_store(&r->its.stop, true);
+	pthread_join(r->its.thread, NULL);
 }
 
 void its_judge(const struct run *r, struct tally *t)
@@ -90,6 +124,6 @@ void its_judge(const struct run *r, struct tally *t)
 	t->messages += its->asked;
 	t->lost_interrupts += its->lost;
 	t->stray_interrupts += its->astray;
-	t->saves += its->saves;
-	t->lost_saves += its->unsaved;
+	t->saves += r->its.saves;
+	t->lost_saves += r->its.lost;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The hazard `its`: interrupts that get lost. On arm64, KVM has in the kernel an ITS, the part of a GICv3 that turns
- * messages of devices into interrupts (LPIs). Its command queue and its tables are in guest memory, and it reads them
+ * messages of devices into interrupts (LPIs). Its command queue and its tables are in guest memory, and KVM reads them
  * when the guest writes a register. If their slot is gone at that instant, KVM passes over the command without a word,
- * and an interrupt that the guest has mapped never comes. A network card lost its interrupts that way in one of a few
- * boots of kdump.
+ * and an interrupt that the guest has mapped never comes. (The guest's own store into the queue may go nowhere, too.)
+ * That way a network card lost its interrupts in some boots of a kernel for crash dumps (kdump).
  *
  * One vCPU, the first, drives the ITS: what it needs stands in pages of the windows, which edits split, protect around,
  * and give other memory. In each step it maps an interrupt, changes how it is configured, moves it to another vCPU, and
@@ -16,7 +16,8 @@
  *  IT3 A vCPU takes an interrupt of its own in its next instructions, for KVM hands it over when the vCPU is entered.
  *      Another vCPU may take its time.
  *
- * With one vCPU the tables are also saved again and again, as for a migration: KVM then writes all of them.
+ * Meanwhile the host saves the tables again and again, as for a migration: KVM then writes them. It does that only while
+ * no vCPU runs, but that is so when all are held for a change of the map.
  *
  * A message that must arrive and does not is a lost interrupt. One that arrives at another vCPU, or for an interrupt
  * that was dropped, has gone astray: so a command was passed over as well.
@@ -48,12 +49,8 @@
 #define ITS_GIC_GPA UINT64_C(0xe0000000)
 #define ITS_GIC_BLOCKS 5u
 
-/* Behind the doorbell: a load of the word of an event asks for its message, and of the word behind them, that the
- * tables are saved. */
+/* Behind the doorbell: a load of the word of an event asks for its message, and gives 1 if KVM took it, else 0. */
 #define ITS_ASK_OFFSET (2u * GUEST_PAGE)
-#define ITS_ASK_SAVE ITS_EVENTS
-/* The answer. KVM saves no tables while another vCPU runs. */
-enum its_answer { ITS_REFUSED, ITS_DONE, ITS_BUSY };
 /* The attribute of the device by which they are saved. <asm/kvm.h> has them on arm64 only. */
 #define ITS_SAVE_GROUP 4u
 #define ITS_SAVE_ATTR 1u
@@ -76,8 +73,6 @@ struct its_ctl {
 	uint64_t asked;
 	uint64_t lost;
 	uint64_t astray;
-	uint64_t saves; /* of tables, not counted when KVM was busy */
-	uint64_t unsaved;
 	uint64_t got[ITS_LPIS]; /* how often, and in the lowest byte by which vCPU */
 };
 

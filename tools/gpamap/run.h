@@ -40,8 +40,8 @@ struct strategy {
 	int (*fetch_dirty)(struct run *r, uint64_t *bitmap);
 	/* Run a vCPU until an exit, on a thread of the crew. */
 	int (*run_vcpu)(struct run *r, unsigned vcpu);
-	/* An ioctl that may get at guest memory, of a device of the VM or, for PORT_VM, of the VM itself; on the thread of
-	 * a vCPU that is not in run_vcpu. What it returned, or -errno. */
+	/* An ioctl that may get at guest memory, of a device of the VM or, for PORT_VM, of the VM itself. Not from within
+	 * run_vcpu. Where somebody must be named who is inside, it is @vcpu. What it returned, or -errno. */
 	int (*ioctl)(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg);
 	/* Slot ioctls since start. */
 	uint64_t (*slot_ioctls)(struct run *r);
@@ -99,6 +99,17 @@ struct crew {
 	struct runner *runner;
 };
 
+/* A thread that saves the tables of an ITS. */
+struct saver {
+	int device;
+	pthread_t thread;
+	bool started;
+	atomic_bool stop;
+	/* The thread's own until it has ended. */
+	uint64_t saves;
+	uint64_t lost;
+};
+
 struct dirty_judge {
 	uint64_t *bitmap; /* of the arena's pages */
 	uint64_t *seen;	  /* a generation for each of them, after the last fetch */
@@ -116,7 +127,7 @@ struct run {
 	bool one_instant;   /* gpamap commits with GPAMAP_COMMIT_ONE_INSTANT */
 	struct arena arena;
 	struct port_vm *vm;
-	int its;     /* the device, of the hazard its */
+	struct saver its;
 	void *state; /* the strategy's */
 	struct editor editor;
 	struct crew crew;
@@ -141,7 +152,10 @@ bool tell_expects(const struct run *r, unsigned vcpu, uint64_t gpa, bool store);
 void its_init(struct run *r);
 /* Is this exit a load that asks for a message? Then it is sent, and the load answered. */
 bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k);
-/* Add what the guests counted. */
+/* Begin and end to save the tables. */
+int its_start(struct run *r);
+void its_stop(struct run *r);
+/* Add what the guests counted, and how often tables could not be saved. pre: both have ended. */
 void its_judge(const struct run *r, struct tally *t);
 
 /* The judge of dirty pages (dirty.c). A page that the guest wrote between the end of one fetch and the

@@ -105,7 +105,7 @@ static int inhibit_run_vcpu(struct run *r, unsigned vcpu)
 	return ret;
 }
 
-/* These are counted as the vCPU whose thread it is. */
+/* The counter can count more than its vCPU. */
 static int inhibit_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
 {
 	struct inhibit *h = r->state;

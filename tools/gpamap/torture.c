@@ -54,9 +54,8 @@ static const struct port *check_its(const struct options *o, const struct port *
 	if (!ret)
 		return port;
 	fprintf(stderr,
-		"gpamap torture: --hazard its: the backend %s has no ITS, which is a part of "
-		"arm64's "
-		"GICv3 (%s)\n",
+		"gpamap torture: --hazard its: the backend %s has no ITS, a part of arm64's GICv3: "
+		"%s\n",
 		port->name, strerror(-ret));
 	return NULL;
 }
