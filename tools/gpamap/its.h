@@ -51,7 +51,7 @@
 
 /* Behind the doorbell: a load of the word of an event asks for its message, and gives 1 if KVM took it, else 0. */
 #define ITS_ASK_OFFSET (2u * GUEST_PAGE)
-/* The attribute of the device by which they are saved. <asm/kvm.h> has them on arm64 only. */
+/* The attribute of the device that saves the tables. <asm/kvm.h> has it on arm64 only. */
 #define ITS_SAVE_GROUP 4u
 #define ITS_SAVE_ATTR 1u
 
