@@ -30,7 +30,8 @@ class UsageTest(unittest.TestCase):
                      ("torture", "--hazard", "rain"), ("torture", "--edit", "data,split"),
                      ("torture", "--strategy", "naive,"), ("torture", "--memory", "12X"),
                      ("torture", "--backend", "xen"), ("torture", "--no-instant"),
-                     ("torture", "--no-instant", "--edit", "mixed"), ("torture", "more")):
+                     ("torture", "--no-instant", "--edit", "mixed"), ("torture", "more"),
+                     ("torture", "--hazard", "its", "--mode", "user")):
             done = run(*args)
             self.assertEqual(done.returncode, 64, args)
             self.assertEqual(done.stdout, "", args)
@@ -89,6 +90,16 @@ class UsageTest(unittest.TestCase):
         done = run(*SIM, "--seed", "7", preexec_fn=no_files, restore_signals=False)
         self.assertEqual(done.returncode, 70, done.stderr)
         self.assertIn("seed 7", done.stderr)
+
+    def test_no_its(self):
+        # Found before anything runs; and it is not one of all.
+        for hazards in ("its", "data,its", "all,its"):
+            done = run(*SIM, "--hazard", hazards)
+            self.assertEqual((done.returncode, done.stdout), (69, ""), hazards)
+            self.assertIn("ITS", done.stderr)
+        done = run(*SIM, "--strategy", "gpamap", "--hazard", "all", "--json", "-")
+        cells = json.loads(done.stdout)["runs"][0]["hazards"]
+        self.assertEqual({cell["hazard"] for cell in cells}, {"data", "string", "locked", "stack", "fetch", "pagetable"})
 
     def test_flag_in_the_result(self):
         for options, flag in ((("--edit", "instant"), True), (("--edit", "hotplug"), False),

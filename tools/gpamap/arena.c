@@ -51,6 +51,14 @@ static uint64_t arena_size(unsigned windows)
 	return align_up(windows * WINDOW_PAGES * PAGE, ARENA_ALIGN);
 }
 
+unsigned arena_windows(enum hazard hazard, unsigned vcpus)
+{
+	/* The locked hazard is about one window that all vCPUs share. */
+	if (hazard == HAZARD_LOCKED)
+		return 1;
+	return hazard == HAZARD_ITS && vcpus < ITS_WINDOWS ? ITS_WINDOWS : vcpus;
+}
+
 uint64_t arena_min_memory(unsigned vcpus)
 {
 	return 2 * arena_size(vcpus);
@@ -59,6 +67,11 @@ uint64_t arena_min_memory(unsigned vcpus)
 struct guest_ctl *arena_ctl(const struct arena *a, unsigned vcpu)
 {
 	return (struct guest_ctl *)(a->stable + STABLE_VCPUS + vcpu * STABLE_VCPU_SIZE + VCPU_CTL);
+}
+
+struct its_ctl *arena_its(const struct arena *a)
+{
+	return (struct its_ctl *)(a->stable + STABLE_ITS);
 }
 
 static uint64_t window_offset(unsigned window, unsigned page)
@@ -187,7 +200,7 @@ static void fill_page(const struct arena *a, unsigned window, uint64_t *p, enum 
 		fill_code(p);
 	else if (hazard == HAZARD_PAGETABLE)
 		fill_tables(p);
-	else if (hazard != HAZARD_LOCKED)
+	else if (hazard != HAZARD_LOCKED && hazard != HAZARD_ITS)
 		for (unsigned i = 0; i < WORDS; i++)
 			p[i] = arena_ctl(a, window)->tag;
 	p[CONST_WORD] = value;

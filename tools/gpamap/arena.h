@@ -42,6 +42,7 @@
 #define STABLE_CODE 0x10000u
 #define STABLE_CODE_SIZE 0x10000u
 #define STABLE_TARGETS 0x40000u
+#define STABLE_ITS 0x80000u /* struct its_ctl */
 #define STABLE_VCPUS 0x100000u
 /* Of each vCPU. */
 #define STABLE_VCPU_SIZE 0x10000u
@@ -50,6 +51,8 @@
 #define VCPU_STACK_TOP 0x10000u
 
 #define MAX_VCPUS 64u
+/* Windows of the hazard `its` at least: its tables stand in so many. */
+#define ITS_WINDOWS 4u
 
 /* The parts of a window, by page. */
 #define BACK_FIRST 13u
@@ -101,6 +104,9 @@ struct arena {
 	struct map_state state;
 };
 
+/* How many windows there are: for most hazards one for each vCPU. */
+unsigned arena_windows(enum hazard hazard, unsigned vcpus);
+
 /* Make the memory for @windows windows and @vcpus vCPUs; fill it for @hazard. With @shows there are pages
  * on show, of generation 1. 0 or -errno. */
 int arena_init(struct arena *a, unsigned windows, unsigned vcpus, uint64_t memory,
@@ -111,6 +117,7 @@ void arena_destroy(struct arena *a);
 uint64_t arena_min_memory(unsigned vcpus);
 
 struct guest_ctl *arena_ctl(const struct arena *a, unsigned vcpu);
+struct its_ctl *arena_its(const struct arena *a);
 /* A page of a window, in the host. */
 uint64_t *arena_page(const struct arena *a, unsigned window, unsigned page);
 uint64_t arena_window_gpa(const struct arena *a, unsigned window);

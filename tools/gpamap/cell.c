@@ -111,7 +111,10 @@ static int run_started(struct run *r, double seconds, struct result *res, struct
 		return ret;
 	ret = crew_start(r);
 	if (!ret) {
-		ret = edit_loop(r, seconds, res, t);
+		ret = its_start(r);
+		if (!ret)
+			ret = edit_loop(r, seconds, res, t);
+		its_stop(r);
 		crew_stop(r);
 		t->slot_ioctls = r->strategy->slot_ioctls(r);
 		judge_run(r, t);
@@ -129,7 +132,9 @@ static int run_vm(struct run *r, double seconds, struct result *res, struct tall
 
 	if (ret)
 		return ret;
-	ret = r->strategy->start(r);
+	if (r->hazard == HAZARD_ITS)
+		r->its.device = r->port->its_new(r->vm, &r->arena);
+	ret = r->its.device < 0 ? r->its.device : r->strategy->start(r);
 	if (!ret) {
 		ret = run_started(r, seconds, res, t);
 		r->strategy->stop(r);
@@ -150,14 +155,15 @@ int cell_run(const struct options *o, const struct port *port, double seconds, s
 		.max_slots = o->max_slots,
 		.one_instant = options_one_instant(o),
 	};
-	/* The locked hazard is about one window that all vCPUs share. */
-	unsigned windows = cell->hazard == HAZARD_LOCKED ? 1 : o->vcpus;
+	unsigned windows = arena_windows(cell->hazard, o->vcpus);
 	/* Same edits for each strategy, others in each cell. */
 	uint64_t seed = o->seed + UINT64_C(0x100000001) * (cell->hazard * MODE_COUNT + cell->mode);
 	int ret = arena_init(&r.arena, windows, o->vcpus, o->memory, cell->hazard,
 			     o->edit == EDIT_INSTANT);
 
 	if (!ret) {
+		if (r.hazard == HAZARD_ITS)
+			its_init(&r);
 		editor_init(&r.editor, o->edit, &r.arena, seed);
 		ret = run_vm(&r, seconds, res, &cell->tally);
 		arena_destroy(&r.arena);

@@ -81,6 +81,8 @@ static bool handle_mmio(struct runner *u, struct kvm_run *k)
 
 	if (gpa == DOORBELL_GPA && store)
 		return true;
+	if (its_serve(u->run, u->index, k))
+		return false;
 	if ((!store && is_show(u, gpa)) || tell_expects(u->run, u->index, gpa, store))
 		u->expected++;
 	else

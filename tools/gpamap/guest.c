@@ -8,6 +8,7 @@
 #include "guest.h"
 #include "guest_arch.h"
 #include "guest_image.h"
+#include "its.h"
 #include "look.h"
 
 #define GUEST __attribute__((section("guest_text")))
@@ -161,8 +162,13 @@ static GUEST void pagetable_step(struct guest_ctl *c, uint64_t page)
 static GUEST void step(struct guest_ctl *c, uint64_t page)
 {
 	uint32_t hazard = c->hazard, kind = c->kind[page];
-	uint64_t got = *page_word(c, page, CONST_WORD);
+	uint64_t got;
 
+	if (GUEST_ITS && hazard == HAZARD_ITS) {
+		guest_its_step(c);
+		return;
+	}
+	got = *page_word(c, page, CONST_WORD);
 	if (got != CONST_VALUE && (kind != PAGE_SIGN || got != OTHER_VALUE))
 		wrong(c, page, got);
 	if (hazard == HAZARD_FETCH)
@@ -209,6 +215,8 @@ static GUEST void look(struct guest_ctl *c)
 
 GUEST void guest_entry(struct guest_ctl *c)
 {
+	if (GUEST_ITS && c->hazard == HAZARD_ITS)
+		guest_its_begin(c);
 	for (;;) {
 		while (!*(volatile uint32_t *)&c->stop) {
 			uint64_t page = c->page;

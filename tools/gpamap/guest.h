@@ -16,6 +16,7 @@ enum hazard {
 	HAZARD_STACK,
 	HAZARD_FETCH,
 	HAZARD_PAGETABLE,
+	HAZARD_ITS, /* not one of `all`: few hosts can have it. See its.h */
 	HAZARD_COUNT,
 };
 
@@ -121,7 +122,9 @@ struct guest_ctl {
 	uint64_t show[SHOW_PAGES]; /* where the first place of each is, as the guest addresses it */
 	uint64_t peer;		   /* from this control block to another vCPU's, in bytes */
 	uint64_t own_word;
-	struct told told;		/* by the host while the guest runs */
+	uint64_t vcpu;	  /* its number */
+	uint64_t its;	  /* where struct its_ctl is, as the guest addresses it; see its.h */
+	struct told told; /* by the host while the guest runs */
 	uint8_t kind[WINDOW_PAGES + 1]; /* enum page_kind; the last is a PAGE_GAP */
 	uint8_t id[WINDOW_PAGES];	/* pages that show the same memory have the same id */
 
@@ -146,6 +149,7 @@ struct guest_ctl {
 	uint64_t seen;	/* the newest generation seen; others read it */
 	uint64_t looks; /* that told something */
 	uint64_t mixes; /* of generations */
+	uint64_t its_begun;
 };
 
 /* What a call of guest_blob returns. */

@@ -16,6 +16,7 @@
  *     guest_fill(to, value, n)   the string hazard: store n words, 8 or 16; guest_copy(to, from, n).
  *                                They go over a page's end in the way that is hardest on a processor
  *     guest_fetch_add(p)         the locked hazard: add 1, as one step for all who add; the value before
+ *     GUEST_ITS                  is there an ITS? Then guest_its_NAME.c and kvm_its_NAME.c have the hazard `its`: see its.h
  *
  * Nothing in them may call a function or have a constant in memory: see guest.c.
  */

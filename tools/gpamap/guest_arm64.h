@@ -5,6 +5,7 @@
 
 /* Within the loop, which so goes over the page's end and back in each round. */
 #define GUEST_BLOB_BEFORE 32u
+#define GUEST_ITS 1
 
 /* A page, memory type 0 of MAIR, read-only for all, inner shareable, accessed. */
 GUEST_INLINE uint64_t guest_target_entry(uint64_t gpa)

@@ -5,6 +5,7 @@
 
 /* Within an instruction, which so lies across the page's end. */
 #define GUEST_BLOB_BEFORE 8u
+#define GUEST_ITS 0
 
 /* Read-only, present, for the user, accessed. */
 GUEST_INLINE uint64_t guest_target_entry(uint64_t gpa)

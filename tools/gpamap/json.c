@@ -22,6 +22,10 @@ static int set_tally(json_t *o, const struct tally *t)
 		  set_count(o, "wrong_reads", t->wrong_reads) |
 		  set_count(o, "lost_dirty", t->lost_dirty) | set_count(o, "asks", t->asks) |
 		  set_count(o, "looks", t->looks) | set_count(o, "mixes", t->mixes) |
+		  set_count(o, "messages", t->messages) |
+		  set_count(o, "lost_interrupts", t->lost_interrupts) |
+		  set_count(o, "stray_interrupts", t->stray_interrupts) |
+		  set_count(o, "saves", t->saves) | set_count(o, "lost_saves", t->lost_saves) |
 		  set_count(o, "gate_shut", t->gate_shut) |
 		  set_count(o, "slot_ioctls", t->slot_ioctls) |
 		  set_count(o, "failed_commits", t->failed);

@@ -84,6 +84,8 @@ void judge_run(struct run *r, struct tally *t)
 		judge_vcpu(r, &r->crew.runner[i], t);
 	if (r->hazard == HAZARD_LOCKED)
 		judge_locked(r, t);
+	if (r->hazard == HAZARD_ITS)
+		its_judge(r, t);
 	t->lost_dirty += r->dirty.lost;
 }
 
@@ -92,7 +94,7 @@ void judge_reset(struct run *r, unsigned vcpu)
 	struct guest_ctl *c = arena_ctl(&r->arena, vcpu);
 	struct tally t = {0};
 
-	if (r->hazard == HAZARD_LOCKED)
+	if (r->hazard == HAZARD_LOCKED || r->hazard == HAZARD_ITS)
 		return;
 	for (unsigned i = 0; i < WINDOW_PAGES; i++) {
 		uint64_t *page = arena_page(&r->arena, vcpu, i);
@@ -114,7 +116,8 @@ void judge_reset(struct run *r, unsigned vcpu)
 bool tally_violated(const struct tally *t)
 {
 	return t->failed || t->spurious_exits || t->internal_errors || t->lost_stores ||
-	       t->wrong_reads || t->lost_dirty || t->mixes;
+	       t->wrong_reads || t->lost_dirty || t->mixes || t->lost_interrupts ||
+	       t->stray_interrupts || t->lost_saves;
 }
 
 void tally_add(struct tally *to, const struct tally *t)
@@ -132,6 +135,11 @@ void tally_add(struct tally *to, const struct tally *t)
 	to->asks += t->asks;
 	to->looks += t->looks;
 	to->mixes += t->mixes;
+	to->messages += t->messages;
+	to->lost_interrupts += t->lost_interrupts;
+	to->stray_interrupts += t->stray_interrupts;
+	to->saves += t->saves;
+	to->lost_saves += t->lost_saves;
 	to->gate_shut += t->gate_shut;
 	to->slot_ioctls += t->slot_ioctls;
 	to->seconds += t->seconds;

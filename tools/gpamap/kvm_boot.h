@@ -19,7 +19,9 @@
  * for itself behind them. */
 #define BLOCK_SHOW 1u
 #define BLOCK_ARCH 16u
+#define BLOCK_GIC (BLOCK_ARCH + 1u) /* the frames of the hazard its, see its.h */
 #define GVA_ARCH (GVA_DOORBELL + BLOCK_ARCH * ARENA_ALIGN)
+#define GVA_GIC (GVA_DOORBELL + BLOCK_GIC * ARENA_ALIGN)
 
 /* A vCPU's page tables, by number: the middle one points to the last 4, with blocks in them. An architecture
  * whose addresses are longer has a top one, which points to the middle one. */
@@ -67,5 +69,10 @@ void arch_tables(uint64_t *tables, unsigned vcpu);
 /* Bring a new vCPU, or one that has died, to the first instruction. 0 or -errno. */
 int arch_vcpu_new(const struct boot_vcpu *v);
 int arch_vcpu_again(const struct boot_vcpu *v);
+
+/* Can a VM have an ITS? 0 or -errno. And make its interrupt controller with one, when the vCPUs are there: the fd of the
+ * ITS, or -errno. */
+int arch_its_probe(int vm_fd);
+int arch_its_new(const struct arena *a, int vm_fd);
 
 #endif

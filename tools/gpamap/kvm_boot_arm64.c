@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 
 #include "guest_image.h"
+#include "its.h"
 #include "kvm_boot.h"
 
 extern const uint8_t guest_vectors[] __attribute__((visibility("hidden")));
@@ -90,11 +91,15 @@ uint64_t arch_block(uint64_t gpa, enum mode mode, enum boot_memory memory)
 	       (memory == BOOT_DOORBELL ? DESC_DEVICE : 0);
 }
 
-/* The begin of stable memory once more, for EL1 to execute. */
+/* The begin of stable memory once more, for EL1 to execute; and the interrupt controller, if there is one. */
 void arch_tables(uint64_t *tables, unsigned vcpu)
 {
+	uint64_t *t = tables + TABLE_DOORBELL * WORDS;
+
 	(void)vcpu;
-	tables[TABLE_DOORBELL * WORDS + BLOCK_ARCH] = STABLE_GPA | DESC_BLOCK | DESC_READONLY;
+	t[BLOCK_ARCH] = STABLE_GPA | DESC_BLOCK | DESC_READONLY;
+	for (unsigned i = 0; i < ITS_GIC_BLOCKS; i++)
+		t[BLOCK_GIC + i] = (ITS_GIC_GPA + i * ARENA_ALIGN) | DESC_BLOCK | DESC_DEVICE;
 }
 
 static int set_registers(const struct boot_vcpu *v, const struct reg *regs, unsigned count)

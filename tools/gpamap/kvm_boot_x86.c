@@ -26,6 +26,20 @@ int arch_vm_new(int kvm_fd)
 	return fd < 0 ? -errno : fd;
 }
 
+int arch_its_probe(int vm_fd)
+{
+	(void)vm_fd;
+	return -ENOTSUP;
+}
+
+/* Never called: the probe fails. */
+int arch_its_new(const struct arena *a, int vm_fd)
+{
+	(void)a;
+	(void)vm_fd;
+	return -ENOTSUP;
+}
+
 void arch_memory(const struct arena *a)
 {
 	static const uint64_t gdt[] = {

@@ -15,6 +15,7 @@
 struct port_vm {
 	int kvm_fd;
 	int fd;
+	int its; /* or negative */
 	size_t run_size;
 	unsigned vcpus;
 	struct boot_vcpu vcpu[];
@@ -102,6 +103,8 @@ static void kvm_vm_free(struct port_vm *vm)
 		if (vm->vcpu[i].fd >= 0)
 			close(vm->vcpu[i].fd);
 	}
+	if (vm->its >= 0)
+		close(vm->its);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	if (vm->kvm_fd >= 0)
@@ -133,6 +136,7 @@ static int kvm_vm_new(const struct arena *a, unsigned vcpus, struct port_vm **re
 		return -ENOMEM;
 	vm->kvm_fd = -1;
 	vm->fd = -1;
+	vm->its = -1;
 	vm->vcpus = vcpus;
 	for (unsigned i = 0; i < vcpus; i++)
 		vm->vcpu[i].fd = -1;
@@ -163,6 +167,33 @@ static int kvm_run_vcpu(struct port_vm *vm, unsigned vcpu)
 	return ioctl(vm->vcpu[vcpu].fd, KVM_RUN, 0) ? -errno : 0;
 }
 
+static int kvm_ioctl(struct port_vm *vm, int device, unsigned long request, void *arg)
+{
+	int ret = ioctl(device == PORT_VM ? vm->fd : device, request, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static int kvm_its_probe(void)
+{
+	int kvm_fd = open_kvm(), fd, ret;
+
+	if (kvm_fd < 0)
+		return kvm_fd;
+	fd = arch_vm_new(kvm_fd);
+	ret = fd < 0 ? fd : arch_its_probe(fd);
+	if (fd >= 0)
+		close(fd);
+	close(kvm_fd);
+	return ret;
+}
+
+static int kvm_its_new(struct port_vm *vm, const struct arena *a)
+{
+	vm->its = arch_its_new(a, vm->fd);
+	return vm->its;
+}
+
 static int kvm_reset(struct port_vm *vm, unsigned vcpu)
 {
 	return arch_vcpu_again(&vm->vcpu[vcpu]);
@@ -183,6 +214,9 @@ const struct port port_kvm = {
 	.map_new = kvm_map_new,
 	.attach = kvm_attach,
 	.run = kvm_run_vcpu,
+	.ioctl = kvm_ioctl,
+	.its_probe = kvm_its_probe,
+	.its_new = kvm_its_new,
 	.reset = kvm_reset,
 	.kvm_run = kvm_kvm_run,
 };

@@ -15,7 +15,8 @@
 #define MAX_MEMORY (UINT64_C(1) << 40)
 
 const char *const strategy_names[] = {"naive", "inhibit", "gpamap"};
-const char *const hazard_names[] = {"data", "string", "locked", "stack", "fetch", "pagetable"};
+const char *const hazard_names[] = {"data",  "string",	  "locked", "stack",
+				    "fetch", "pagetable", "its"};
 const char *const mode_names[] = {"supervisor", "user"};
 const char *const edit_names[] = {"split",  "merge",	"resize",  "protect", "move",
 				  "reback", "dirtylog", "hotplug", "mixed",   "instant"};
@@ -32,7 +33,10 @@ const char options_help[] =
 	"  --seconds S       for each strategy, shared by hazards and modes; default 10\n"
 	"  --strategy LIST   all, or some of naive,inhibit,gpamap; default all\n"
 	"  --hazard LIST     all, or some of data,string,locked,stack,fetch,pagetable; default "
-	"all\n"
+	"all;\n"
+	"                    or its, which is not one of all: on arm64, interrupts through an ITS\n"
+	"                    whose queue and tables are in memory that changes; in supervisor "
+	"mode\n"
 	"  --mode LIST       both, or one of supervisor,user; default both\n"
 	"  --edit NAME       split, merge, resize, protect, move, reback, dirtylog, hotplug,\n"
 	"                    mixed (all of these) or instant (pages far apart change at once, and\n"
@@ -96,8 +100,8 @@ static bool parse_name(const char *option, const char *arg, const char *const *n
 	return bad(option, arg, right);
 }
 
-/* Names with commas between, or @all. */
-static bool parse_set(const char *option, const char *arg, const char *all,
+/* Names with commas between, or @all, which is the first @most of them. */
+static bool parse_set(const char *option, const char *arg, const char *all, unsigned most,
 		      const char *const *names, unsigned count, unsigned *ret)
 {
 	char right[200], list[160];
@@ -107,7 +111,7 @@ static bool parse_set(const char *option, const char *arg, const char *all,
 		size_t length = strcspn(p, ",");
 
 		if (strlen(all) == length && !strncmp(p, all, length))
-			set |= (1u << count) - 1;
+			set |= (1u << most) - 1;
 		else if (find_name(names, count, p, length, &i))
 			set |= 1u << i;
 		else
@@ -222,12 +226,14 @@ static bool parse_one(struct options *o, int option, const char *arg)
 	case OPT_SECONDS:
 		return parse_seconds(arg, &o->seconds);
 	case OPT_STRATEGY:
-		return parse_set("strategy", arg, "all", strategy_names, STRATEGY_COUNT,
-				 &o->strategies);
+		return parse_set("strategy", arg, "all", STRATEGY_COUNT, strategy_names,
+				 STRATEGY_COUNT, &o->strategies);
 	case OPT_HAZARD:
-		return parse_set("hazard", arg, "all", hazard_names, HAZARD_COUNT, &o->hazards);
+		return parse_set("hazard", arg, "all", HAZARD_ITS, hazard_names, HAZARD_COUNT,
+				 &o->hazards);
 	case OPT_MODE:
-		return parse_set("mode", arg, "both", mode_names, MODE_COUNT, &o->modes);
+		return parse_set("mode", arg, "both", MODE_COUNT, mode_names, MODE_COUNT,
+				 &o->modes);
 	case OPT_EDIT:
 		if (!parse_name("edit", arg, edit_names, EDIT_COUNT, &value))
 			return false;
@@ -248,12 +254,27 @@ static bool parse_one(struct options *o, int option, const char *arg)
 	}
 }
 
+unsigned options_cells(const struct options *o)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < HAZARD_COUNT * MODE_COUNT; i++)
+		n += options_cell(o, (enum hazard)(i / MODE_COUNT), (enum mode)(i % MODE_COUNT));
+	return n;
+}
+
 /* The slots of the map that has most of them. */
 static unsigned min_slots(const struct options *o)
 {
-	bool shared = !(o->hazards & ~(1u << HAZARD_LOCKED));
+	unsigned windows = 0;
 
-	return edit_most_slots(o->edit, shared ? 1 : o->vcpus, o->memory);
+	for (unsigned i = 0; i < HAZARD_COUNT; i++) {
+		unsigned n = arena_windows((enum hazard)i, o->vcpus);
+
+		if (o->hazards & (1u << i) && n > windows)
+			windows = n;
+	}
+	return edit_most_slots(o->edit, windows, o->memory);
 }
 
 static bool check_together(const struct options *o)
@@ -269,6 +290,12 @@ static bool check_together(const struct options *o)
 			"gpamap torture: --max-slots: with this edit, %u vCPUs and so much memory "
 			"it takes at least %u, or 0 for no limit\n",
 			o->vcpus, min_slots(o));
+		return false;
+	}
+	if (!options_cells(o)) {
+		fputs("gpamap torture: --mode: with --hazard its it takes supervisor or both: in "
+		      "user mode no interrupts are taken\n",
+		      stderr);
 		return false;
 	}
 	if (o->no_instant && o->edit != EDIT_INSTANT) {
@@ -313,7 +340,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 		.vcpus = 2,
 		.seconds = 10,
 		.strategies = (1u << STRATEGY_COUNT) - 1,
-		.hazards = (1u << HAZARD_COUNT) - 1,
+		.hazards = (1u << HAZARD_ITS) - 1,
 		.modes = (1u << MODE_COUNT) - 1,
 		.edit = EDIT_MIXED,
 		.seed = (uint64_t)time(NULL),

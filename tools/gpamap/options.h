@@ -40,6 +40,13 @@ static inline bool options_one_instant(const struct options *o)
 {
 	return o->edit == EDIT_INSTANT && !o->no_instant;
 }
+/* Is this hazard in this mode one of those chosen? And how many are. */
+static inline bool options_cell(const struct options *o, enum hazard hazard, enum mode mode)
+{
+	return o->hazards & (1u << hazard) && o->modes & (1u << mode) &&
+	       (hazard != HAZARD_ITS || mode == MODE_SUPERVISOR);
+}
+unsigned options_cells(const struct options *o);
 /* What `gpamap --help` says of them. */
 extern const char options_help[];
 

@@ -42,12 +42,20 @@ struct port {
 		      struct gpamap_vcpu **ret);
 	/* KVM_RUN, with nothing around it. */
 	int (*run)(struct port_vm *vm, unsigned vcpu);
+	/* An ioctl of a device or, for PORT_VM, of the VM, with nothing around it: what it returned, or -errno. NULL with
+	 * its_new. */
+	int (*ioctl)(struct port_vm *vm, int device, unsigned long request, void *arg);
+	/* Can it have an ITS in the kernel? 0 or -errno. And give one to a VM whose vCPUs are all there, for the hazard its:
+	 * the device, which is the VM's, or -errno. NULL: it can't. */
+	int (*its_probe)(void);
+	int (*its_new)(struct port_vm *vm, const struct arena *a);
 	/* Bring a vCPU that died to its first instruction. Its control block stays. */
 	int (*reset)(struct port_vm *vm, unsigned vcpu);
 	struct kvm_run *(*kvm_run)(struct port_vm *vm, unsigned vcpu);
 };
 
 #define STABLE_SLOT 0u
+#define PORT_VM (-1)
 
 /* Make a VM over @a with @vcpus vCPUs ready to run in @mode, and the slot of stable memory, which has id STABLE_SLOT.
  * 0 or -errno. */

@@ -58,7 +58,8 @@ static void print_cells(FILE *f, const struct report *r)
 
 			snprintf(text, sizeof(text), "%" PRIu64 " / %" PRIu64 " / %" PRIu64,
 				 t->spurious_exits, t->internal_errors,
-				 t->lost_stores + t->wrong_reads + t->lost_dirty + t->mixes);
+				 t->lost_stores + t->wrong_reads + t->lost_dirty + t->mixes +
+					 t->lost_interrupts + t->stray_interrupts + t->lost_saves);
 			fprintf(f, " %24s", text);
 		}
 		fputc('\n', f);
@@ -76,7 +77,28 @@ static void print_looks(FILE *f, const struct report *r)
 		fprintf(f, "\n%-21s", "pages compared");
 	for (unsigned i = 0; r->options->edit == EDIT_INSTANT && i < r->results; i++)
 		fprintf(f, " %24" PRIu64, r->result[i].total.looks);
-	fputc('\n', f);
+}
+
+static void print_share(FILE *f, uint64_t part, uint64_t all)
+{
+	char text[48];
+
+	snprintf(text, sizeof(text), "%" PRIu64 " / %" PRIu64, part, all);
+	fprintf(f, " %24s", text);
+}
+
+/* Of the hazard its: what it is there for. */
+static void print_interrupts(FILE *f, const struct report *r)
+{
+	fprintf(f, "\n%-21s", "lost interrupts/all");
+	for (unsigned i = 0; i < r->results; i++)
+		print_share(f, r->result[i].total.lost_interrupts, r->result[i].total.messages);
+	fprintf(f, "\n%-21s", "interrupts astray");
+	for (unsigned i = 0; i < r->results; i++)
+		fprintf(f, " %24" PRIu64, r->result[i].total.stray_interrupts);
+	fprintf(f, "\n%-21s", "tables not saved/all");
+	for (unsigned i = 0; i < r->results; i++)
+		print_share(f, r->result[i].total.lost_saves, r->result[i].total.saves);
 }
 
 static const char *verdict_text(const struct report *r)
@@ -103,6 +125,9 @@ void report_table(const struct report *r, FILE *f)
 	print_totals(f, r);
 	print_cells(f, r);
 	print_looks(f, r);
+	if (o->hazards & (1u << HAZARD_ITS))
+		print_interrupts(f, r);
+	fputc('\n', f);
 	for (unsigned i = 0; i < r->results; i++) {
 		const struct result *res = &r->result[i];
 

@@ -40,6 +40,9 @@ struct strategy {
 	int (*fetch_dirty)(struct run *r, uint64_t *bitmap);
 	/* Run a vCPU until an exit, on a thread of the crew. */
 	int (*run_vcpu)(struct run *r, unsigned vcpu);
+	/* An ioctl that may get at guest memory, of a device of the VM or, for PORT_VM, of the VM itself. Not from within
+	 * run_vcpu. Where somebody must be named who is inside, it is @vcpu. What it returned, or -errno. */
+	int (*ioctl)(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg);
 	/* Slot ioctls since start. */
 	uint64_t (*slot_ioctls)(struct run *r);
 };
@@ -58,9 +61,14 @@ struct tally {
 	uint64_t lost_stores;
 	uint64_t wrong_reads;
 	uint64_t lost_dirty;
-	uint64_t asks;	/* of changed pages, see ask.h */
-	uint64_t looks; /* at two pages on show */
-	uint64_t mixes; /* of generations that they have found */
+	uint64_t asks;	   /* of changed pages, see ask.h */
+	uint64_t looks;	   /* at two pages on show */
+	uint64_t mixes;	   /* of generations that they have found */
+	uint64_t messages; /* asked for by the driver of an ITS, see its.h */
+	uint64_t lost_interrupts;
+	uint64_t stray_interrupts;
+	uint64_t saves; /* of the ITS's tables */
+	uint64_t lost_saves;
 	uint64_t gate_shut;
 	uint64_t slot_ioctls;
 	double seconds;
@@ -91,6 +99,17 @@ struct crew {
 	struct runner *runner;
 };
 
+/* A thread that saves the tables of an ITS. */
+struct saver {
+	int device;
+	pthread_t thread;
+	bool started;
+	atomic_bool stop;
+	/* The thread's own until it has ended. */
+	uint64_t saves;
+	uint64_t lost;
+};
+
 struct dirty_judge {
 	uint64_t *bitmap; /* of the arena's pages */
 	uint64_t *seen;	  /* a generation for each of them, after the last fetch */
@@ -108,6 +127,7 @@ struct run {
 	bool one_instant;   /* gpamap commits with GPAMAP_COMMIT_ONE_INSTANT */
 	struct arena arena;
 	struct port_vm *vm;
+	struct saver its;
 	void *state; /* the strategy's */
 	struct editor editor;
 	struct crew crew;
@@ -127,6 +147,16 @@ void tell_begin(struct run *r);
 void tell_end(struct run *r, const struct change *changes, unsigned n);
 /* Is this an exit that a guest which asks may meet? */
 bool tell_expects(const struct run *r, unsigned vcpu, uint64_t gpa, bool store);
+
+/* The hazard `its` (its.c). Lay out what its guests and KVM share; pre: arena_init(). */
+void its_init(struct run *r);
+/* Is this exit a load that asks for a message? Then it is sent, and the load answered. */
+bool its_serve(struct run *r, unsigned vcpu, struct kvm_run *k);
+/* Begin and end to save the tables. */
+int its_start(struct run *r);
+void its_stop(struct run *r);
+/* Add what the guests counted, and how often tables could not be saved. pre: both have ended. */
+void its_judge(const struct run *r, struct tally *t);
 
 /* The judge of dirty pages (dirty.c). A page that the guest wrote between the end of one fetch and the
  * begin of the next must be in the next. */

@@ -391,6 +391,15 @@ static int lib_run_vcpu(struct run *r, unsigned vcpu)
 	return gpamap_vcpu_run(((struct gpamap_state *)r->state)->vcpu[vcpu]);
 }
 
+static int lib_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
+{
+	struct gpamap *map = ((struct gpamap_state *)r->state)->map;
+
+	(void)vcpu;
+	return device == PORT_VM ? gpamap_vm_ioctl(map, request, arg)
+				 : gpamap_device_ioctl(map, device, request, arg);
+}
+
 const struct strategy strategy_gpamap = {
 	.name = "gpamap",
 	.start = lib_start,
@@ -398,5 +407,6 @@ const struct strategy strategy_gpamap = {
 	.apply = lib_apply,
 	.fetch_dirty = lib_fetch_dirty,
 	.run_vcpu = lib_run_vcpu,
+	.ioctl = lib_ioctl,
 	.slot_ioctls = lib_slot_ioctls,
 };

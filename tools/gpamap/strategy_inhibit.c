@@ -105,6 +105,19 @@ static int inhibit_run_vcpu(struct run *r, unsigned vcpu)
 	return ret;
 }
 
+/* The counter can count more than its vCPU. */
+static int inhibit_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
+{
+	struct inhibit *h = r->state;
+	struct inhibit_vcpu *v = &h->vcpu[vcpu];
+	int ret;
+
+	enter(h, v);
+	ret = r->port->ioctl(r->vm, device, request, arg);
+	leave(h, v);
+	return ret;
+}
+
 static void shut_gate(struct run *r, struct inhibit *h)
 {
 	atomic_store(&h->shut, true);
@@ -171,5 +184,6 @@ const struct strategy strategy_inhibit = {
 	.apply = inhibit_apply,
 	.fetch_dirty = inhibit_fetch_dirty,
 	.run_vcpu = inhibit_run_vcpu,
+	.ioctl = inhibit_ioctl,
 	.slot_ioctls = inhibit_slot_ioctls,
 };

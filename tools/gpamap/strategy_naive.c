@@ -50,6 +50,12 @@ static int naive_run_vcpu(struct run *r, unsigned vcpu)
 	return r->port->run(r->vm, vcpu);
 }
 
+static int naive_ioctl(struct run *r, unsigned vcpu, int device, unsigned long request, void *arg)
+{
+	(void)vcpu;
+	return r->port->ioctl(r->vm, device, request, arg);
+}
+
 static uint64_t naive_slot_ioctls(struct run *r)
 {
 	return ((struct engine *)r->state)->ioctls;
@@ -62,5 +68,6 @@ const struct strategy strategy_naive = {
 	.apply = naive_apply,
 	.fetch_dirty = naive_fetch_dirty,
 	.run_vcpu = naive_run_vcpu,
+	.ioctl = naive_ioctl,
 	.slot_ioctls = naive_slot_ioctls,
 };

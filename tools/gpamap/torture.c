@@ -13,11 +13,6 @@ static const struct strategy *const strategies[STRATEGY_COUNT] = {
 	[STRATEGY_GPAMAP] = &strategy_gpamap,
 };
 
-static unsigned count_bits(unsigned set)
-{
-	return (unsigned)__builtin_popcount(set);
-}
-
 /* The guest's page is what edits add and take away, so it has to be one of the host's. */
 static bool pages_fit(void)
 {
@@ -47,6 +42,24 @@ static const struct port *choose_port(enum backend backend)
 	return backend == BACKEND_AUTO ? &port_sim : NULL;
 }
 
+/* NULL if the port can't have the hazard its, which stderr then says; else the port. */
+static const struct port *check_its(const struct options *o, const struct port *port)
+{
+	int ret = -ENOTSUP;
+
+	if (!port || !(o->hazards & (1u << HAZARD_ITS)))
+		return port;
+	if (port->its_probe)
+		ret = port->its_probe();
+	if (!ret)
+		return port;
+	fprintf(stderr,
+		"gpamap torture: --hazard its: the backend %s has no ITS, a part of arm64's GICv3: "
+		"%s\n",
+		port->name, strerror(-ret));
+	return NULL;
+}
+
 static void kick_handler(int signo)
 {
 	(void)signo;
@@ -62,7 +75,7 @@ static int install_kick(void)
 
 static int run_strategy(const struct options *o, const struct port *port, struct result *res)
 {
-	double seconds = o->seconds / (count_bits(o->hazards) * count_bits(o->modes));
+	double seconds = o->seconds / options_cells(o);
 	int ret = 0;
 
 	for (unsigned i = 0; !ret && i < MAX_CELLS; i++) {
@@ -70,7 +83,7 @@ static int run_strategy(const struct options *o, const struct port *port, struct
 
 		c->hazard = (enum hazard)(i / MODE_COUNT);
 		c->mode = (enum mode)(i % MODE_COUNT);
-		if (!(o->hazards & (1u << c->hazard)) || !(o->modes & (1u << c->mode)))
+		if (!options_cell(o, c->hazard, c->mode))
 			continue;
 		ret = cell_run(o, port, seconds, c, res);
 		tally_add(&res->total, &c->tally);
@@ -160,7 +173,7 @@ int torture(const struct options *o)
 		fprintf(stderr, "gpamap torture: %s\n", strerror(-ret));
 		return EX_SOFTWARE;
 	}
-	r.port = pages_fit() ? choose_port(o->backend) : NULL;
+	r.port = pages_fit() ? check_its(o, choose_port(o->backend)) : NULL;
 	if (!r.port)
 		return EX_UNAVAILABLE;
 	ret = open_json(o->json, &json);
