@@ -2,9 +2,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The parts of the test beds that need no bed: selftest.py PROGRAM, any dynamic program of this machine."""
 
+import contextlib
+import fcntl
 import gzip
+import importlib.machinery
+import importlib.util
+import io
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,9 +20,11 @@ from unittest import mock
 
 import archive
 import bed
+import emulator
 import kernel
 import kinds
-from packages import Packages, Unavailable, security_source
+import packages
+from packages import Packages, Unavailable, security_source, suite_sources
 from ports import Ports, Stream
 
 PROGRAM = sys.argv.pop(1)
@@ -56,6 +64,11 @@ class ClosureTest(unittest.TestCase):
         self.assertTrue(any("/ld-" in name for name in found), found)
         for path in found.values():
             self.assertTrue(os.path.exists(path))
+
+    def test_installed_by_make(self):
+        """Where Meson puts libraries on Debian."""
+        for machine, triplet in (("amd64", "x86_64-linux-gnu"), ("arm64", "aarch64-linux-gnu")):
+            self.assertIn("/usr/local/lib/" + triplet, kinds.MACHINES[machine][1])
 
     def test_closure_for_another_machine(self):
         with self.assertRaisesRegex(ValueError, "the bed is a PDP-11"):
@@ -100,7 +113,7 @@ class KernelTest(unittest.TestCase):
                     path, content = path + ".xz", lzma.compress(content)
                 with open(path, "wb") as f:
                     f.write(content)
-            order = kernel.modules(folder, ["kvm-amd", "built-in"])
+            order = kernel.modules([folder, "/nonexistent"], ["kvm-amd", "built-in"])
             self.assertEqual([name for name, _ in order], ["irqbypass", "kvm", "ccp", "kvm_amd"])
             self.assertTrue(all(content.startswith(kernel.ELF) for _, content in order))
 
@@ -237,10 +250,193 @@ class PackagesTest(unittest.TestCase):
         self.assertEqual(security_source(debian.replace("=debian", "=ubuntu"), []), "")
         self.assertEqual(security_source("ID=debian\n", []), "")
 
+    def test_sources_of_a_suite(self):
+        self.assertEqual([line.split()[2:] for line in suite_sources("trixie-backports").splitlines()],
+                         [["http://deb.debian.org/debian", "trixie", "main"],
+                          ["http://deb.debian.org/debian-security", "trixie-security", "main"],
+                          ["http://deb.debian.org/debian", "trixie-backports", "main"]])
+        self.assertEqual(len(suite_sources("trixie").splitlines()), 2)
+
+    def repository(self, folder, suite, version, release=""):
+        """The line for a repository with one package, which needs another of its version."""
+        os.mkdir(os.path.join(folder, suite))
+        package = (f"Package: linux\nVersion: {version}\nArchitecture: arm64\nMaintainer: nobody\n"
+                   f"Filename: ./linux.deb\nSize: 1\nDepends: linux-{version}\n")
+        for name, text in (("Release", f"Suite: {suite}\n{release}"), ("Packages", package)):
+            with open(os.path.join(folder, suite, name), "w", encoding="utf-8") as f:
+                f.write(text)
+        return f"deb [trusted=yes] file:{folder}/{suite} ./\n"
+
+    @unittest.skipUnless(shutil.which("apt-get"), "no apt here")
+    def test_newest_of_a_suite(self):
+        """Whether it is in backports, which apt by itself would pass over, or in stable."""
+        for stable, backports, newest in (("6.12.9-1", "6.12.10-1~bpo13+1", "6.12.10-1~bpo13+1"),
+                                          ("7.3.4-1", "7.3.4-1~bpo13+1", "7.3.4-1")):
+            with tempfile.TemporaryDirectory() as folder:
+                lines = self.repository(folder, "stable", stable)
+                lines += self.repository(folder, "stable-backports", backports,
+                                         "NotAutomatic: yes\nButAutomaticUpgrades: yes\n")
+                with mock.patch.object(packages, "suite_sources", return_value=lines), \
+                        mock.patch.object(packages, "KEYS", __file__), mock.patch.object(packages, "say"):
+                    have = Packages("arm64", folder, "stable-backports")
+                    self.assertEqual(have.depends("linux"), ["linux-" + newest], have.trouble)
+
+    def test_no_keys(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(packages, "KEYS", "/nonexistent"):
+            with self.assertRaisesRegex(Unavailable, "/nonexistent is not there.*install debian-archive-keyring"):
+                Packages("arm64", folder, "trixie").fetch("busybox-static")
+
     def test_no_apt(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch("shutil.which", return_value=None):
             with self.assertRaises(Unavailable):
                 Packages("arm64", folder).fetch("busybox-static")
+
+
+class KernelPackagesTest(unittest.TestCase):
+    """What is needed of a kernel, in both ways in which Debian packs it."""
+
+    known = {
+        "linux-image-cloud-amd64": ["linux-base-cloud-amd64", "linux-image-7.3.4"],
+        "linux-image-7.3.4": ["dracut", "linux-base-7.3.4", "linux-binary-7.3.4", "linux-modules-7.3.4"],
+        "linux-image-6.12": ["kmod", "linux-base", "initramfs-tools"],
+    }
+
+    def packages(self, asked, trouble=""):
+        made = mock.Mock(trouble=trouble)
+        made.depends.side_effect = lambda package: asked.append(package) or self.known.get(package, [])
+        made.update.side_effect = lambda: asked.append("update")
+        return made
+
+    def test_parts(self):
+        have = self.packages([])
+        self.assertEqual(kinds.kernel_parts("linux-image-7.3.4", have, ("kvm-amd",)),
+                         ["linux-binary-7.3.4", "linux-modules-7.3.4"])
+        self.assertEqual(kinds.kernel_parts("linux-image-7.3.4", have, ()), ["linux-binary-7.3.4"])
+        self.assertEqual(kinds.kernel_parts("linux-image-6.12", have, ("kvm-amd",)), ["linux-image-6.12"])
+
+    def test_newest(self):
+        asked = []
+        with mock.patch.object(kinds, "Packages", return_value=self.packages(asked)) as made:
+            self.assertEqual(kinds.find_kernel(kinds.KINDS["svm-newest"])[0], "linux-image-7.3.4")
+        self.assertEqual(made.call_args[0], ("amd64", kinds.CACHE, kinds.BACKPORTS))
+        self.assertEqual(asked, ["update", "linux-image-cloud-amd64"])
+
+    def test_no_kernel(self):
+        with mock.patch.object(kinds, "Packages", return_value=self.packages([], " (no network)")):
+            with self.assertRaisesRegex(Unavailable, r"none of linux-image-arm64/\S+ is to be had \(no network\)"):
+                kinds.find_kernel(kinds.KINDS["arm64-newest"])
+
+    def test_image(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for path in ("old/boot/vmlinuz-6.12", "new/usr/lib/modules/7.3/vmlinuz", "new/usr/lib/modules/7.3/a.ko"):
+                os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+                open(os.path.join(folder, path), "wb").close()
+            old, new = os.path.join(folder, "old"), os.path.join(folder, "new")
+            self.assertEqual(kinds.find_image([old]), old + "/boot/vmlinuz-6.12")
+            self.assertEqual(kinds.find_image([folder, new]), new + "/usr/lib/modules/7.3/vmlinuz")
+            for wrong in ([folder], [old, new]):
+                with self.assertRaises(Unavailable):
+                    kinds.find_image(wrong)
+
+
+class EmulatorTest(unittest.TestCase):
+    @unittest.skipUnless(kinds.HOST_ARCH in kinds.MACHINES and shutil.which("true"), "no beds for this machine")
+    def test_taken_together(self):
+        """A program with its own loader and libraries runs."""
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(kinds, "CACHE", os.path.join(folder, "cache")):
+            for path in ("usr/bin", "usr/share/qemu", "usr/share/seabios"):
+                os.makedirs(os.path.join(folder, path))
+            for name in ("qemu/pvh.bin", "seabios/bios.bin"):
+                open(os.path.join(folder, "usr/share", name), "wb").close()
+            shutil.copy(os.path.realpath(shutil.which("true")), os.path.join(folder, "usr/bin/true"))
+            with self.assertRaisesRegex(Unavailable, "no false"):
+                emulator.take("false", [folder], os.path.join(folder, "x"))
+            # The machine's own libraries, as if they had been unpacked.
+            made = os.path.join(kinds.CACHE, "true-suite")
+            emulator.take("true", [folder, ""], made)
+            self.assertEqual(sorted(os.listdir(made + "/share")), ["bios.bin", "pvh.bin"])
+            *command, option, share = emulator.make("true", "suite")
+            self.assertEqual((option, share), ("-L", made + "/share"))
+            self.assertTrue(all(word.startswith((made, "--")) for word in command), command)
+            self.assertEqual(subprocess.run(command).returncode, 0)
+
+    def test_other_emulator_same_bed(self):
+        kind = kinds.KINDS["svm-newest"]
+        with mock.patch.object(emulator, "make", return_value=("ld.so", "qemu")):
+            other = emulator.of_suite(kind, "trixie")
+        self.assertEqual(other.qemu, ("ld.so", "qemu", *kind.qemu[1:]))
+        self.assertEqual(kinds.origin(other), kinds.origin(kind))
+
+
+class TurnTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def locks(self):
+        locks = [open(os.path.join(self.folder, name), "w", encoding="utf-8") for name in "01"]
+        for lock in locks:
+            self.addCleanup(lock.close)
+        return locks
+
+    def free(self):
+        """How many turns are left."""
+        count = 0
+        for lock in self.locks():
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                count += 1
+            lock.close()
+        return count
+
+    def test_two_or_one_alone(self):
+        beds = [self.locks() for _ in range(3)]
+        for number, one in enumerate(beds[:2]):
+            bed.lock_turns(one, False)
+            self.assertEqual(self.free(), 1 - number)
+        for lock in (*beds[0], *beds[1]):
+            lock.close()
+        bed.lock_turns(beds[2], True)
+        self.assertEqual(self.free(), 0)
+
+    def test_who_is_alone(self):
+        alone = {name for name, kind in kinds.KINDS.items() if kind.threads}
+        self.assertEqual(alone, {name for name in kinds.KINDS if name.startswith("arm64")})
+
+
+class CheckTest(unittest.TestCase):
+    """How `make check` goes about a machine without KVM."""
+
+    @classmethod
+    def setUpClass(cls):
+        scripts = os.path.join(kinds.ROOT, "scripts")
+        loader = importlib.machinery.SourceFileLoader("check", os.path.join(scripts, "check"))
+        cls.check = importlib.util.module_from_spec(importlib.util.spec_from_loader("check", loader))
+        with mock.patch.object(sys, "path", [scripts, *sys.path]):
+            loader.exec_module(cls.check)
+
+    def test_missing_kvm(self):
+        for device, why in (("/nonexistent", "can't be opened"), ("/dev/null", "makes no VM")):
+            with mock.patch.dict(os.environ, GPAMAP_KVM_DEVICE=device):
+                self.assertIn(f"{device} {why}", self.check.missing_kvm())
+
+    def test_switch(self):
+        with mock.patch("platform.machine", return_value="x86_64"):
+            for value, why in (("no", "GPAMAP_NESTED=no"), ("yes", None)):
+                with mock.patch.dict(os.environ, GPAMAP_NESTED=value):
+                    self.assertEqual(self.check.no_bed(), why)
+        with mock.patch("platform.machine", return_value="aarch64"), mock.patch.dict(os.environ, GPAMAP_NESTED=""):
+            self.assertIn("aarch64", self.check.no_bed())
+
+    def test_only_what_the_bed_ran_is_left_to_it(self):
+        for tests, skipped in (({"kvm/a": "passed", "kvm/b": "failed", "kvm/c": "skipped"}, 1), ({"bed": "skipped"}, 4)):
+            build, one = self.check.Build("gcc", "gcc", "g++"), self.check.Bed()
+            build.left = dict.fromkeys(("kvm/a", "kvm/b", "kvm/c", "bench/d"), "no KVM")
+            one.tests = tests
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.check.settle([build], one)
+            self.assertEqual(build.count["skipped"], skipped)
 
 
 class CommandTest(unittest.TestCase):
