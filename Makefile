@@ -2,13 +2,13 @@
 # The front door. Meson does the work; this installs what it needs, and says what is to be run.
 
 BUILD ?= build
-PREFIX ?= /usr/local
 # How long `make soak` lasts, in seconds.
 SOAK_SECONDS ?= 1800
 # How long each strategy of `make demo` lasts.
 DEMO_SECONDS ?= 3
 
-.PHONY: all deps demo demo-nested check check-nested bench figures figures-nested kernels model soak format check-format install clean help
+.PHONY: all deps demo demo-nested check check-nested bench figures figures-nested kernels model soak format check-format \
+	install uninstall check-fresh clean help FORCE
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -26,15 +26,19 @@ help:
 	@echo 'make model         the model of the gate: search all configurations, and find all mutants'
 	@echo 'make soak          long random tests and torture: SOAK_SECONDS=$(SOAK_SECONDS)'
 	@echo 'make format        let clang-format have its way; make check-format only looks'
-	@echo 'make install       to PREFIX=$(PREFIX), under DESTDIR if it is given'
+	@echo 'make check-fresh   the README, followed on new Debian 12 and 13 systems in chroots'
+	@echo 'make install       to PREFIX (/usr/local), under DESTDIR if it is given; make uninstall takes it away'
 	@echo 'make deps          install what is missing (Debian, Ubuntu)'
 	@echo 'make clean         remove all that was built'
 
 deps:
 	@sh scripts/install-deps
 
-$(BUILD)/build.ninja: | deps
-	@meson setup $(BUILD) --prefix=$(PREFIX)
+# PREFIX and DESTDIR reach scripts/install as make exports them. A PREFIX is heeded in a build that is there already.
+$(BUILD)/build.ninja: $(if $(PREFIX),FORCE) | deps
+	@python3 scripts/install configure $(BUILD)
+
+FORCE:
 
 demo: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet gpamap
@@ -84,8 +88,14 @@ format: deps
 check-format: deps
 	@python3 tests/house/check.py format .
 
-install: all
-	@meson install -C $(BUILD) --no-rebuild
+install: deps
+	@python3 scripts/install install $(BUILD)
+
+uninstall:
+	@python3 scripts/install uninstall $(BUILD)
+
+check-fresh:
+	@python3 scripts/check-fresh
 
 clean:
 	@rm -rf $(BUILD) build-check tests/house/__pycache__ tests/beds/__pycache__ tests/torture/__pycache__ scripts/__pycache__

@@ -321,12 +321,9 @@ static const struct gm_kvm_ioctl of_device[] = {
 	ROW(0xe3, W, ALL, FREE, HAS_DEVICE_ATTR, kvm_device_ioctl_attr, "features"),
 };
 
-/* clang-format on */
+#define ROWS(table) {table, sizeof(table) / sizeof((table)[0])}
 
-#define ROWS(table)                                       \
-	{                                                 \
-		table, sizeof(table) / sizeof((table)[0]) \
-	}
+/* clang-format on */
 
 static const struct {
 	const struct gm_kvm_ioctl *rows;

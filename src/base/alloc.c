@@ -63,7 +63,7 @@ void gm_free(const struct gm_alloc *a, void *ptr)
 int gm_array_reserve(const struct gm_alloc *a, void **array, size_t *room, size_t need, size_t size)
 {
 	size_t grown = *room > SIZE_MAX / 2 ? SIZE_MAX : *room * 2;
-	void *old, *new;
+	void *old, *bigger;
 
 	if (need <= *room)
 		return 0;
@@ -72,19 +72,19 @@ int gm_array_reserve(const struct gm_alloc *a, void **array, size_t *room, size_
 		grown = 8;
 	if (grown < need)
 		grown = need;
-	new = gm_calloc(a, grown, size);
-	if (!new &&grown > need) {
+	bigger = gm_calloc(a, grown, size);
+	if (!bigger && grown > need) {
 		grown = need;
-		new = gm_calloc(a, grown, size);
+		bigger = gm_calloc(a, grown, size);
 	}
-	if (!new)
+	if (!bigger)
 		return -ENOMEM;
 	/* The caller's pointer has another type than void *: only memcpy may reach it. */
 	memcpy(&old, array, sizeof(old));
 	if (old)
-		memcpy(new, old, *room * size);
+		memcpy(bigger, old, *room * size);
 	gm_free(a, old);
-	memcpy(array, &new, sizeof(new));
+	memcpy(array, &bigger, sizeof(bigger));
 	*room = grown;
 	return 0;
 }

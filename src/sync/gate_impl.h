@@ -7,10 +7,9 @@
 #include "sync/gate.h"
 
 /* Of a thread that has not been asked for its id, or of one in the child of a fork. */
-#define GM_THREAD_UNKNOWN                \
-	{                                \
-		.tid = -1, .passing = -1 \
-	}
+/* clang-format off */
+#define GM_THREAD_UNKNOWN {.tid = -1, .passing = -1}
+/* clang-format on */
 
 /* GK1, GK2: any KVM_RUN from here to the last leave returns at once. The order matters, see gate.c. */
 static inline void gm_mark_kicked(struct gm_pass *p)

@@ -12,7 +12,7 @@ enum { MEMORY = 4 };
 
 #define REGIONS 6
 #define EACH 2 /* pages of a region */
-#define AT(i) ((i)*EACH * PAGE)
+#define AT(i) (PAGE * EACH * (i))
 
 /* Regions r[0] to r[3] have memory of their own, r[4] has that of r[0] and r[5] that of r[1]. */
 struct scene {

@@ -71,7 +71,7 @@ static int create(struct fix *f, struct gm_slot s)
 	return f->b->ops->slot(f->b, &op);
 }
 
-static int delete (struct fix *f, struct gm_slot s)
+static int delete_slot(struct fix *f, struct gm_slot s)
 {
 	struct gm_op op = {.kind = GM_OP_DELETE, .from = s};
 
@@ -94,7 +94,7 @@ static bool taken(struct fix *f, uint64_t at)
 	if (err == -EEXIST)
 		return true;
 	assert_int_equal(err, 0);
-	assert_int_equal(delete (f, probe), 0);
+	assert_int_equal(delete_slot(f, probe), 0);
 	return false;
 }
 
@@ -122,7 +122,7 @@ static bool fits(struct fix *f, uint64_t gpa, uint64_t hva)
 	int err = create(f, s);
 
 	if (!err)
-		assert_int_equal(delete (f, s), 0);
+		assert_int_equal(delete_slot(f, s), 0);
 	return !err;
 }
 
@@ -147,7 +147,7 @@ static void limits(void **state)
 	if (l->last_hva != GM_NO_LIMIT)
 		assert_false(fits(f, 16 * PAGE, l->last_hva + 1));
 	for (uint32_t i = 1; i <= 8; i++)
-		assert_int_equal(delete (f, slot(f, l->nr_slots - i, 0, 1, 0)), -EINVAL);
+		assert_int_equal(delete_slot(f, slot(f, l->nr_slots - i, 0, 1, 0)), -EINVAL);
 }
 
 static double us_between(const struct timespec *a, const struct timespec *b)
@@ -174,9 +174,9 @@ static void ids_in_use(void **state)
 		assert_int_equal(in_use, 4);
 		/* It is still there, and nothing else is. */
 		assert_true(taken(f, 20));
-		assert_int_equal(delete (f, other), 0);
-		assert_int_equal(delete (f, slot(f, 3, 0, 1, 0)), -EINVAL);
-		assert_int_equal(delete (f, slot(f, 5, 0, 1, 0)), -EINVAL);
+		assert_int_equal(delete_slot(f, other), 0);
+		assert_int_equal(delete_slot(f, slot(f, 3, 0, 1, 0)), -EINVAL);
+		assert_int_equal(delete_slot(f, slot(f, 5, 0, 1, 0)), -EINVAL);
 	}
 }
 
@@ -277,13 +277,13 @@ static void create_and_delete(void **state)
 	assert_false(taken(f, 3));
 	assert_true(taken(f, 4) && taken(f, 5) && taken(f, 6));
 	assert_false(taken(f, 7));
-	assert_int_equal(delete (f, a), 0);
+	assert_int_equal(delete_slot(f, a), 0);
 	assert_false(taken(f, 4) || taken(f, 5));
 	assert_true(taken(f, 6));
 	/* The id and the place can be used again. */
 	assert_int_equal(create(f, slot(f, 0, 4, 1, 8)), 0);
-	assert_int_equal(delete (f, a), 0);
-	assert_int_equal(delete (f, b), 0);
+	assert_int_equal(delete_slot(f, a), 0);
+	assert_int_equal(delete_slot(f, b), 0);
 }
 
 static void refusals(void **state)
@@ -291,7 +291,7 @@ static void refusals(void **state)
 	struct fix *f = *state;
 	struct gm_slot a = slot(f, 0, 4, 2, 0), s;
 
-	assert_int_equal(delete (f, a), -EINVAL); /* absent */
+	assert_int_equal(delete_slot(f, a), -EINVAL); /* absent */
 	assert_int_equal(create(f, a), 0);
 	assert_int_equal(create(f, slot(f, 1, 5, 2, 4)), -EEXIST);
 	assert_int_equal(create(f, slot(f, 0, 4, 2, 1)), -EINVAL); /* another HVA */
@@ -366,7 +366,7 @@ static void flags(void **state)
 	assert_int_equal(bitmap, 0);
 	assert_int_equal(change(f, GM_OP_FLAGS, logged, plain), 0);
 	assert_int_equal(f->b->ops->dirty(f->b, &plain, &bitmap), -ENOENT);
-	assert_int_equal(delete (f, plain), 0);
+	assert_int_equal(delete_slot(f, plain), 0);
 	assert_int_equal(f->b->ops->dirty(f->b, &plain, &bitmap), -ENOENT);
 }
 
@@ -380,7 +380,7 @@ static void readonly(void **state)
 	s.flags = GM_SLOT_READONLY;
 	assert_int_equal(create(f, s), 0);
 	assert_true(taken(f, 4));
-	assert_int_equal(delete (f, s), 0);
+	assert_int_equal(delete_slot(f, s), 0);
 }
 
 static void address_spaces(void **state)
@@ -393,8 +393,8 @@ static void address_spaces(void **state)
 	assert_int_equal(create(f, s), 0);
 	s.space = 1;
 	assert_int_equal(create(f, s), 0); /* the same place and id in another space */
-	assert_int_equal(delete (f, s), 0);
-	assert_int_equal(delete (f, s), -EINVAL);
+	assert_int_equal(delete_slot(f, s), 0);
+	assert_int_equal(delete_slot(f, s), -EINVAL);
 	assert_true(taken(f, 4));
 }
 
@@ -442,7 +442,7 @@ static void guest_memfd(void **state)
 	moved.gpa = (struct gm_range){8 * PAGE, 9 * PAGE - 1};
 	assert_int_equal(change(f, GM_OP_MOVE, s, moved), -EINVAL);
 	assert_true(taken(f, 4));
-	assert_int_equal(delete (f, s), 0);
+	assert_int_equal(delete_slot(f, s), 0);
 	assert_false(taken(f, 4));
 	close(fd);
 }

@@ -38,7 +38,8 @@ C_FOLDERS = ["include", "src", "tools", "examples", "bench", "tests"]
 FILE_FOLDERS = C_FOLDERS + ["scripts", "model"]
 CODE = (".c", ".h", ".S", ".cpp", ".py", ".sh")
 
-CLANG_FORMAT_VERSION = "14"
+# Those of Debian 12 and 13. The sources are written so that both leave them alone.
+CLANG_FORMAT_VERSIONS = ("14", "19")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -226,14 +227,17 @@ def check_licence(root):
 
 
 def clang_format():
-    """The clang-format that the style was written for, or (None, why not)."""
-    for name in ("clang-format-" + CLANG_FORMAT_VERSION, "clang-format"):
+    """(A clang-format of a version that the style was written for, None), or (None, why not)."""
+    seen = []
+    for name in (*("clang-format-" + version for version in CLANG_FORMAT_VERSIONS), "clang-format"):
         if not shutil.which(name):
             continue
         out = subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout
-        if f"version {CLANG_FORMAT_VERSION}." in out:
+        if any(f"version {version}." in out for version in CLANG_FORMAT_VERSIONS):
             return name, None
-        return None, f"another clang-format than version {CLANG_FORMAT_VERSION}: {out.strip()}"
+        seen.append(out.strip())
+    if seen:
+        return None, f"another clang-format than version {' or '.join(CLANG_FORMAT_VERSIONS)}: {', '.join(seen)}"
     return None, "clang-format is not installed"
 
 

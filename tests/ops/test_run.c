@@ -37,7 +37,7 @@ static void on_signal(int signo)
 /* As KVM does it: the exit that was left is completed, then immediate_exit is looked at. */
 static int play(struct gm_engine *e)
 {
-	void (*within)(struct fix * f) = f.within;
+	void (*within)(struct fix *) = f.within;
 	int end = f.ends[f.runs++ % 4];
 
 	if (atomic_load((_Atomic(uint8_t) *)&e->kvm_run->immediate_exit))

@@ -62,7 +62,7 @@ static int create(struct backend_test *t, struct gm_slot to)
 	return t->b->ops->slot(t->b, &op);
 }
 
-static int delete (struct backend_test *t, struct gm_slot from)
+static int destroy(struct backend_test *t, struct gm_slot from)
 {
 	struct gm_op op = {.phase = GM_LATE, .kind = GM_OP_DELETE, .from = from};
 
@@ -145,7 +145,7 @@ static void test_operations(void **state)
 	assert_int_equal(change(t, GM_OP_FLAGS, moved, logs), 0);
 	assert_int_equal(store(t, 34), KVM_EXIT_HLT);
 	assert_int_equal(dirty_bits(t->sim, 9), 1 << 2);
-	assert_int_equal(delete (t, logs), 0);
+	assert_int_equal(destroy(t, logs), 0);
 	assert_int_equal(store(t, 32), KVM_EXIT_MMIO);
 	assert_int_equal(gpamap_sim_calls(t->sim, GPAMAP_SIM_CREATE), 1);
 	assert_int_equal(gpamap_sim_calls(t->sim, GPAMAP_SIM_MOVE), 1);
@@ -161,10 +161,10 @@ static void test_errors(void **state)
 	assert_int_equal(create(t, s), 0);
 	assert_int_equal(create(t, slot(t, 0, 2, 18, 0)), -EEXIST);
 	assert_int_equal(create(t, slot(t, 0, 10, 64, 0)), -EINVAL);
-	assert_int_equal(delete (t, slot(t, 0, 2, 18, 0)), -EINVAL);
+	assert_int_equal(destroy(t, slot(t, 0, 2, 18, 0)), -EINVAL);
 	gpamap_sim_fail(t->sim, GPAMAP_SIM_DELETE, 1, ENOMEM, false);
-	assert_int_equal(delete (t, s), -ENOMEM);
-	assert_int_equal(delete (t, s), 0);
+	assert_int_equal(destroy(t, s), -ENOMEM);
+	assert_int_equal(destroy(t, s), 0);
 }
 
 static void test_readonly(void **state)
@@ -190,7 +190,7 @@ static void test_dirty(void **state)
 	assert_int_equal(bits, 0);
 	assert_int_equal(t->b->ops->dirty(t->b, &s, &bits), 0);
 	assert_int_equal(bits, 1 << 1);
-	assert_int_equal(delete (t, other), 0);
+	assert_int_equal(destroy(t, other), 0);
 	bits = 42;
 	assert_int_equal(t->b->ops->dirty(t->b, &other, &bits), -ENOENT);
 	assert_int_equal(bits, 42);
@@ -214,7 +214,7 @@ static void test_guest_memfd(void **state)
 	assert_int_equal(gpamap_sim_set_slot(t->sim, &same), -EINVAL);
 	same.guest_memfd_offset = 0;
 	assert_int_equal(gpamap_sim_set_slot(t->sim, &same), 0);
-	assert_int_equal(delete (t, s), 0);
+	assert_int_equal(destroy(t, s), 0);
 	s.gmem_fd = -1;
 	assert_int_equal(create(t, s), -EBADF);
 }

@@ -544,11 +544,11 @@ static void test_vcpu_new(void **state)
 }
 
 /* Each on both sorts of machine: where nothing changes meanwhile they do the same. */
-#define BOTH(f)                                                    \
-	{#f ", hardware", f, setup_hardware, teardown, NULL},      \
-	{                                                          \
-#f ", emulated", f, setup_emulated, teardown, NULL \
-	}
+/* clang-format off */
+#define BOTH(f) \
+	{#f ", hardware", f, setup_hardware, teardown, NULL}, \
+	{#f ", emulated", f, setup_emulated, teardown, NULL}
+/* clang-format on */
 
 int main(void)
 {

@@ -26,15 +26,13 @@ struct row {
 	enum gpamap_sim_call kind; /* as what it is counted; 0: as nothing but a call */
 };
 
-#define S(id_, flags_, gpa_, size_, hva_)                                                       \
-	{                                                                                       \
-		.slot = (id_), .flags = (flags_), .gpa = (gpa_), .size = (size_), .hva = (hva_) \
-	}
-#define M(id_, flags_, gpa_, size_, fd_, offset_)                                             \
-	{                                                                                     \
-		.slot = (id_), .flags = (flags_), .gpa = (gpa_), .size = (size_), .hva = HVA, \
-		.guest_memfd = (fd_), .guest_memfd_offset = (offset_)                         \
-	}
+/* clang-format off */
+#define S(id_, flags_, gpa_, size_, hva_) \
+	{.slot = (id_), .flags = (flags_), .gpa = (gpa_), .size = (size_), .hva = (hva_)}
+#define M(id_, flags_, gpa_, size_, fd_, offset_) \
+	{.slot = (id_), .flags = (flags_), .gpa = (gpa_), .size = (size_), .hva = HVA, \
+	 .guest_memfd = (fd_), .guest_memfd_offset = (offset_)}
+/* clang-format on */
 
 static const struct row rows[] = {
 	{"create", S(9, 0, 0x90000, PAGE, HVA), 0, GPAMAP_SIM_CREATE},

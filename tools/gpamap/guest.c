@@ -127,8 +127,8 @@ static GUEST void stack_step(struct guest_ctl *c, uint64_t page)
 
 static GUEST void call_blob(struct guest_ctl *c, uint64_t page, uint64_t offset)
 {
-	uint64_t (*blob)(uint64_t) =
-		(uint64_t(*)(uint64_t))(c->window + page * GUEST_PAGE + offset);
+	typedef uint64_t blob_fn(uint64_t);
+	blob_fn *blob = (blob_fn *)(c->window + page * GUEST_PAGE + offset);
 	uint64_t got = blob(c->gen);
 
 	if (got != guest_blob_result(c->gen))
