@@ -129,9 +129,9 @@ static uint64_t place_fadt(struct tables *all, uint64_t facs, uint64_t dsdt)
 
 static uint64_t place_madt(struct tables *all, unsigned cpus)
 {
-	/* IRQ 0 is pin 2. The SCI is active high and level triggered. NMI is LINT1 of all. */
+	/* Interrupts are on the pins of their numbers: KVM has the timer on pin 0, not 2, unless it is told otherwise. The SCI
+	 * is active high and level triggered. NMI is LINT1 of all. */
 	static const uint8_t rest[] = {1, 12, 0,   0, 0, 0, 0xc0, 0xfe, 0,  0, 0, 0, /* I/O APIC */
-				       2, 10, 0,   0, 2, 0, 0,	  0,	0,  0,	     /* IRQ 0 */
 				       2, 10, 0,   9, 9, 0, 0,	  0,	13, 0,	     /* the SCI */
 				       4, 6,  255, 0, 0, 1};
 	uint8_t madt[HEADER + 8 + 8 * X86_CPUS_MAX + sizeof(rest)] = {0};

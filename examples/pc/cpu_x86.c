@@ -10,7 +10,10 @@
 
 /* ------------------------------------------------------------------------------------ CPUID --- */
 
-enum { CPUID_FIRST_TRY = 128, CPUID_MOST = 4096 };
+enum { CPUID_FIRST_TRY = 128, CPUID_MOST = 4096, LEVELS = 0xb, LEVELS_V2 = 0x1f };
+
+#define TSC_DEADLINE (1u << 24)
+#define HYPERVISOR (1u << 31)
 
 /* Bits for numbers below @count. */
 static unsigned bits_for(unsigned count)
@@ -33,13 +36,6 @@ static void set_topology(struct kvm_cpuid_entry2 *e, unsigned id, unsigned cpus)
 	case 0x4: /* no cache is shared */
 		e->eax &= 0x3fff;
 		break;
-	case 0xb: /* threads of a core, cores of a package, and no more levels */
-	case 0x1f:
-		e->eax = e->index == 1 ? bits_for(cpus) : 0;
-		e->ebx = e->index == 0 ? 1 : e->index == 1 ? cpus : 0;
-		e->ecx = e->index | (e->index < 2 ? (e->index + 1) << 8 : 0);
-		e->edx = id;
-		break;
 	case 0x80000008:
 		e->ecx = (cpus - 1) | bits_for(cpus) << 12;
 		break;
@@ -51,11 +47,38 @@ static void set_topology(struct kvm_cpuid_entry2 *e, unsigned id, unsigned cpus)
 	}
 }
 
+/* Threads of a core, cores of a package, and no more levels. What KVM says of them is the host's or nothing. */
+static void set_levels(struct kvm_cpuid2 *cpuid, unsigned id, unsigned cpus)
+{
+	unsigned n = 0;
+	bool has_levels = false;
+
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		uint32_t function = cpuid->entries[i].function;
+
+		has_levels = has_levels || function == LEVELS;
+		if (function != LEVELS && function != LEVELS_V2)
+			cpuid->entries[n++] = cpuid->entries[i];
+	}
+	for (unsigned i = 0; has_levels && i < 2; i++)
+		cpuid->entries[n++] = (struct kvm_cpuid_entry2){
+			.function = LEVELS,
+			.index = i,
+			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+			.eax = i ? bits_for(cpus) : 0,
+			.ebx = i ? cpus : 1,
+			.ecx = i | (i + 1) << 8,
+			.edx = id,
+		};
+	cpuid->nent = n;
+}
+
+/* With room for what set_levels() may add. */
 static struct kvm_cpuid2 *supported_cpuid(int kvm)
 {
 	for (unsigned n = CPUID_FIRST_TRY; n <= CPUID_MOST; n *= 2) {
 		struct kvm_cpuid2 *cpuid =
-			calloc(1, sizeof(*cpuid) + n * sizeof(cpuid->entries[0]));
+			calloc(1, sizeof(*cpuid) + (n + 2) * sizeof(cpuid->entries[0]));
 		int err;
 
 		if (!cpuid)
@@ -80,13 +103,15 @@ static int set_cpuid(struct pc *pc, struct pc_vcpu *vcpu)
 
 	if (!cpuid)
 		return pc_fail(&pc->error, -errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
+	set_levels(cpuid, vcpu->id, pc->options.cpus);
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
 		set_topology(e, vcpu->id, pc->options.cpus);
-		/* KVM leaves out what needs its own local APIC, which this machine has. */
-		if (e->function == 1 && deadline)
-			e->ecx |= 1u << 24;
+		/* KVM leaves out what the VMM has to decide: that it's a virtual machine, and a timer that needs
+		 * KVM's own local APIC, which this one has. */
+		if (e->function == 1)
+			e->ecx |= HYPERVISOR | (deadline ? TSC_DEADLINE : 0);
 	}
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		r = pc_fail(&pc->error, -errno, "vCPU %u: KVM_SET_CPUID2: %s", vcpu->id,

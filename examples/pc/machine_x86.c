@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A PC: where its RAM is, interrupt controllers and timer of KVM's, devices, exits. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -137,4 +138,6 @@ void arch_free(struct pc *pc)
 {
 	pc_serial_free(pc->serial);
 	pc->serial = NULL;
+	free(pc->arch);
+	pc->arch = NULL;
 }

@@ -16,7 +16,7 @@ int x86_load_linux(struct pc *pc, uint64_t *entry);
 /* acpi_x86.c: tables for @cpus processors into RAM. Returns their size, or 0 if there is too little room. */
 uint32_t x86_write_acpi(void *to, uint32_t room, unsigned cpus);
 
-/* power_x86.c: the ports by which a guest powers off or resets. */
+/* power_x86.c: the ports by which a guest powers off or resets. Their state is pc->arch. */
 int x86_add_power(struct pc *pc);
 
 #endif
