@@ -23,9 +23,9 @@ static int open_kvm(struct pc *pc)
 	pc->kvm = open(device, O_RDWR | O_CLOEXEC);
 	if (pc->kvm < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV))
 		return pc_fail(&pc->error, -errno,
-			       "no %s: this processor has no virtualization, or its KVM module is "
-			       "not loaded"
-			       " (modprobe kvm_intel or kvm_amd)",
+			       "no %s: this processor has no virtualization, its firmware keeps "
+			       "it, or KVM "
+			       "is not loaded (on x86: modprobe kvm_intel or kvm_amd)",
 			       device);
 	if (pc->kvm < 0 && errno == EACCES)
 		return pc_fail(&pc->error, -errno,
