@@ -59,10 +59,8 @@ def cases(arch):
 
 def shell_line(program, options, kernel, image):
     """One case, as the shell takes it, with what is typed on standard input."""
-    boot = f"-kernel {kernel} -initrd {image}"
-    if "-append" not in options:
-        boot += " -append '{append}'"
-    options = options.format(boot=boot, initrd=image).format(append=APPEND)
+    boot = f"-kernel {kernel} -initrd {image}" + ("" if "-append" in options else f" -append '{APPEND}'")
+    options = options.format(boot=boot, initrd=image, append=APPEND)
     return f"printf '{TYPED}' | {program} {options}"
 
 
