@@ -102,7 +102,7 @@ static int fail_unknown(struct bytes b, const char *path, struct pc_error *error
 			       " same kernel",
 			       path);
 	return pc_fail(error, -EINVAL,
-		       "kernel %s: not an arm64 Image: it has no \"ARM\\x64\" at byte %d", path,
+		       "kernel %s: not a kernel: an arm64 Image has \"ARM\\x64\" at byte %d", path,
 		       MAGIC);
 }
 

@@ -76,7 +76,7 @@ static void test_refused(void **state)
 		refused(sizeof(header), "compressed", packed[i].unpack);
 	}
 	memset(header, 0, sizeof(header));
-	refused(sizeof(header), "not an arm64 Image", "byte 56");
+	refused(sizeof(header), "not a kernel: an arm64 Image", "byte 56");
 	memcpy(header + 0x202, "HdrS", 4);
 	refused(sizeof(header), "x86", "Image");
 	memcpy(header, "\177ELF", 4);
@@ -119,7 +119,7 @@ static void test_short(void **state)
 	memcpy(header + 0x202, "HdrS", 4);
 	refused(0x205, "zboot", "FILE");
 	memcpy(header, "\0\0", 2);
-	refused(0x205, "not an arm64 Image", "FILE");
+	refused(0x205, "not a kernel: an arm64 Image", "FILE");
 	refused(0x206, "x86", "FILE");
 }
 
