@@ -17,7 +17,7 @@ from packages import Packages, Unavailable
 
 ARCH = "arm64"
 TRIPLET = "aarch64-linux-gnu"
-LIBRARIES = ("liburcu-dev", "libcmocka-dev", "libjansson-dev", "libgsl-dev", "systemtap-sdt-dev")
+LIBRARIES = ("liburcu-dev", "libcmocka-dev", "libjansson-dev", "libgsl-dev", "systemtap-sdt-dev", "libfdt-dev")
 # Those come with the cross compiler.
 NOT_THESE = ("libc6", "libgcc", "gcc-", "python3")
 
@@ -48,12 +48,17 @@ def make():
     """Path of the cross file."""
     if not shutil.which(TRIPLET + "-gcc"):
         raise Unavailable(f"{TRIPLET}-gcc is not installed")
-    root = kinds.sysroot(ARCH)
-    if not os.path.isdir(root):
+    root, wanted = kinds.sysroot(ARCH), " ".join(LIBRARIES)
+    # What it was made of: one that an older list has made lacks something.
+    stamp = os.path.join(root, "libraries")
+    if not os.path.exists(stamp) or open(stamp, encoding="utf-8").read() != wanted:
         shutil.rmtree(root + ".new", ignore_errors=True)
         for folder in Packages(ARCH, kinds.CACHE).fetch_all(LIBRARIES, NOT_THESE):
             shutil.copytree(folder, root + ".new", symlinks=True, dirs_exist_ok=True,
                             ignore=shutil.ignore_patterns("doc", "man", "info", "examples"))
+        with open(os.path.join(root + ".new", "libraries"), "w", encoding="utf-8") as f:
+            f.write(wanted)
+        shutil.rmtree(root, ignore_errors=True)
         os.rename(root + ".new", root)
     # It has absolute paths, and the tree may have been moved.
     path, text = os.path.join(root, "cross.ini"), CROSS_FILE.format(triplet=TRIPLET, root=root)

@@ -159,7 +159,8 @@ def check_public_only(root):
         for quoted, name in includes(read(root, path)):
             if layer_of(name) or ".." in name.split("/"):
                 yield f'{path}: includes "{name}", which is internal'
-            elif path.startswith("examples/") and quoted and not os.path.exists(os.path.join(root, "examples", name)):
+            elif path.startswith("examples/") and quoted and \
+                    not os.path.exists(os.path.join(root, os.path.dirname(path), name)):
                 yield f'{path}: includes "{name}": an example has the installed headers and its neighbours only'
 
 
