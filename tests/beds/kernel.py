@@ -52,10 +52,10 @@ def image(vmlinuz):
     return found or vmlinuz
 
 
-def module_files(folder):
-    """{name with underscores: path} of the modules below a folder."""
+def module_files(folders):
+    """{name with underscores: path} of the modules below the folders."""
     found = {}
-    for at, _, names in os.walk(folder):
+    for at, _, names in (one for folder in folders for one in os.walk(folder)):
         for name in names:
             match = re.fullmatch(r"([\w-]+)\.ko(\.xz|\.zst|\.gz)?", name)
             if match:
@@ -69,10 +69,10 @@ def read_module(path):
     return data if data.startswith(ELF) else unpack(data)
 
 
-def modules(folder, wanted):
+def modules(folders, wanted):
     """[(name, content)] of the modules and of those that they depend on, in the order of loading. Those that the
     kernel has built in are left out."""
-    files, order, done = module_files(folder), [], set()
+    files, order, done = module_files(folders), [], set()
 
     def add(name):
         name = name.replace("-", "_")

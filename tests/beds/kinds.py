@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The kinds of test beds, and the making of what they boot: a kernel and the base of its initramfs."""
 
+import glob
 import os
 import platform
 import shutil
@@ -20,7 +21,8 @@ HOST_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), plat
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of bed. @kernels: metapackages, each with what the name of its kernel has to begin with."""
+    """A sort of bed. @kernels: metapackages, each with what the name of its kernel has to begin with. As with apt,
+    PACKAGE/SUITE is that of a suite of Debian, whatever the machine has."""
 
     name: str
     what: str
@@ -38,12 +40,17 @@ ARM = ("qemu-system-aarch64", "-accel", "tcg,thread=multi", "-machine", "virt,vi
 # Has pages of 16 KiB, and its kernel and KVM are both in EL2 (VHE).
 ARM_N1 = (*ARM[:-1], "neoverse-n1")
 
+# Where the newest kernels are: the backports of Debian's stable release.
+BACKPORTS = "trixie-backports"
+
 KINDS = {kind.name: kind for kind in (
     Kind("svm-6.1", "x86-64, kvm_amd with nested paging, Linux 6.1", "amd64",
          (("linux-image-cloud-amd64", "linux-image-6.1."),), SVM, "ttyS0", ("kvm-amd",)),
     Kind("svm-6.12", "x86-64, kvm_amd with nested paging, Linux 6.12", "amd64",
          (("linux-image-6.12-cloud-amd64", "linux-image-6.12"), ("linux-image-cloud-amd64", "linux-image-6.12")),
          SVM, "ttyS0", ("kvm-amd",)),
+    Kind("svm-newest", "x86-64, kvm_amd with nested paging, the newest Linux that Debian has", "amd64",
+         (("linux-image-cloud-amd64/" + BACKPORTS, "linux-image-"),), SVM, "ttyS0", ("kvm-amd",)),
     Kind("arm64", "arm64 with EL2 and GICv3, Linux 6.12 or the newest there is", "arm64",
          (("linux-image-6.12-arm64", "linux-image-6.12"), ("linux-image-arm64", "linux-image-")), ARM, "ttyAMA0"),
     Kind("arm64-6.1", "arm64 with EL2 and GICv3, Linux 6.1", "arm64",
@@ -51,16 +58,18 @@ KINDS = {kind.name: kind for kind in (
     Kind("arm64-16k", "arm64 with VHE, GICv3 and pages of 16 KiB, Linux 6.12", "arm64",
          (("linux-image-6.12-arm64-16k", "linux-image-6.12"), ("linux-image-arm64-16k", "linux-image-6.12")),
          ARM_N1, "ttyAMA0"),
+    Kind("arm64-newest", "arm64 with EL2 and GICv3, the newest Linux that Debian has", "arm64",
+         (("linux-image-arm64/" + BACKPORTS, "linux-image-"),), ARM, "ttyAMA0"),
 )}
 
 # What readelf calls the machine, and where the libraries are of programs made for it: {sysroot} is made by cross.py.
 MACHINES = {
     "amd64": ("Advanced Micro Devices X86-64",
-              ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/lib64", "/usr/lib64",
-               "/lib", "/usr/lib")),
+              ("/usr/local/lib/x86_64-linux-gnu", "/usr/local/lib", "/lib/x86_64-linux-gnu",
+               "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")),
     "arm64": ("AArch64",
               ("{sysroot}/lib/aarch64-linux-gnu", "{sysroot}/usr/lib/aarch64-linux-gnu",
-               "/usr/aarch64-linux-gnu/lib", "/lib/aarch64-linux-gnu")),
+               "/usr/aarch64-linux-gnu/lib", "/usr/local/lib/aarch64-linux-gnu", "/lib/aarch64-linux-gnu")),
 }
 COMPILERS = {"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
 
@@ -74,12 +83,37 @@ def read(path):
         return f.read()
 
 
-def find_kernel(packages, kind):
-    for package, prefix in kind.kernels:
+def find_kernel(kind):
+    """The package of its kernel, and the Packages that have it."""
+    trouble = ""
+    for metapackage, prefix in kind.kernels:
+        package, _, suite = metapackage.partition("/")
+        packages = Packages(kind.arch, CACHE, suite)
+        if suite:
+            # What was the newest when the lists were fetched need not be it today.
+            packages.update()
         for name in packages.depends(package):
             if name.startswith(prefix):
-                return name
-    raise Unavailable(f"no kernel for {kind.name}: none of {', '.join(p for p, _ in kind.kernels)} is to be had")
+                return name, packages
+        trouble = packages.trouble
+    wanted = ", ".join(package for package, _ in kind.kernels)
+    raise Unavailable(f"no kernel for {kind.name}: none of {wanted} is to be had{trouble}")
+
+
+def kernel_parts(image, packages, modules):
+    """The packages with a kernel's image and @modules. Up to 6.18 all of it is in linux-image-V; since 6.19 that is
+    empty, and needs linux-binary-V with the image and linux-modules-V."""
+    wanted = ("linux-binary-", "linux-modules-") if modules else ("linux-binary-",)
+    return [name for name in packages.depends(image) if name.startswith(wanted)] or [image]
+
+
+def find_image(folders):
+    """The kernel's image in what was unpacked."""
+    images = [path for folder in folders for pattern in ("boot/vmlinuz*", "usr/lib/modules/*/vmlinuz")
+              for path in glob.glob(os.path.join(folder, pattern))]
+    if len(images) != 1:
+        raise Unavailable(f"{len(images)} kernel images in {', '.join(folders)}, where one is expected")
+    return images[0]
 
 
 def compile_keep(kind, output):
@@ -93,7 +127,7 @@ def compile_keep(kind, output):
         raise Unavailable(f"{compiler} can't build {source}: {run.stderr}")
 
 
-def base_archive(kind, kernel_folder, busybox):
+def base_archive(kind, kernel_folders, busybox):
     a = archive.Archive()
     # The kernel opens it before /dev is mounted.
     a.device("dev/console", 5, 1)
@@ -101,7 +135,7 @@ def base_archive(kind, kernel_folder, busybox):
     a.link("bin/sh", "busybox")
     a.link("sbin", "bin")
     a.folder("bed/modules")
-    order = kernel.modules(kernel_folder, kind.modules)
+    order = kernel.modules(kernel_folders, kind.modules)
     missing = {name.replace("-", "_") for name in kind.modules} - {name for name, _ in order}
     if missing:
         raise Unavailable(f"{kind.name}: its kernel has no module {', '.join(sorted(missing))}")
@@ -132,20 +166,18 @@ def make(kind):
 
 def make_folder(kind, folder):
     """Fetch and unpack a kernel, its modules and busybox."""
-    packages = Packages(kind.arch, CACHE)
-    busybox = find_busybox(packages.fetch("busybox-static"))
-    unpacked = packages.fetch(find_kernel(packages, kind))
-    images = [name for name in os.listdir(os.path.join(unpacked, "boot")) if name.startswith("vmlinuz")]
-    if len(images) != 1:
-        raise Unavailable(f"no kernel image in {unpacked}")
+    busybox = find_busybox(Packages(kind.arch, CACHE).fetch("busybox-static"))
+    name, packages = find_kernel(kind)
+    unpacked = [packages.fetch(part) for part in kernel_parts(name, packages, kind.modules)]
     content, names = base_archive(kind, unpacked, busybox)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder + ".new", exist_ok=True)
-    image = kernel.image(read(os.path.join(unpacked, "boot", images[0])))
+    image = kernel.image(read(find_image(unpacked)))
     for name, data in (("kernel", image), ("base.cpio", content), ("modules", "\n".join(names).encode()),
                        ("kind", repr(kind).encode())):
         with open(os.path.join(folder + ".new", name), "wb") as f:
             f.write(data)
     os.rename(folder + ".new", folder)
     # Half a gigabyte of modules.
-    shutil.rmtree(unpacked)
+    for one in unpacked:
+        shutil.rmtree(one)

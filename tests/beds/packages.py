@@ -2,6 +2,7 @@
 """Debian packages of any architecture, unpacked into a folder and not installed.
 
 apt gets lists and a cache of its own for each architecture, so neither root nor a change of the system is needed.
+The packages are those of the machine's own sources, or of a named suite of Debian.
 """
 
 import os
@@ -21,7 +22,7 @@ Dir::State "{root}/state";
 Dir::State::status "{root}/status";
 Dir::Cache "{root}/cache";
 Dir::Etc::sourceparts "{root}/sources";
-APT::Sandbox::User "root";
+{more}APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Retries "2";
 #clear APT::Update::Pre-Invoke;
@@ -30,7 +31,26 @@ Acquire::Retries "2";
 """
 
 
+# A named suite and nothing else. apt would take a package from backports only if it were asked to: here all suites
+# are equal, and the newest version counts, which is in stable if backports have nothing newer.
+SUITE_CONF = """\
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::preferences "{root}/preferences";
+Dir::Etc::preferencesparts "/dev/null";
+"""
+PREFERENCES = "Package: *\nPin: release a=*\nPin-Priority: 500\n"
+
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+DEBIAN = "http://deb.debian.org/debian"
+
+
+def suite_sources(suite):
+    """The lines for a suite of Debian, such as trixie or trixie-backports, and for what it builds on."""
+    release = suite.removesuffix("-backports")
+    lines = [f"{DEBIAN} {release}", f"{DEBIAN}-security {release}-security"]
+    if suite != release:
+        lines.append(f"{DEBIAN} {suite}")
+    return "".join(f"deb [signed-by={KEYS}] {line} main\n" for line in lines)
 
 
 def security_source(os_release, known):
@@ -49,18 +69,23 @@ def say(text):
 
 
 class Packages:
-    """The packages of one architecture, in folder @cache."""
+    """The packages of one architecture, in folder @cache: the machine's, or those of @suite of Debian."""
 
-    def __init__(self, arch, cache):
+    def __init__(self, arch, cache, suite=""):
         self.arch = arch
-        self.root = os.path.abspath(os.path.join(cache, "apt-" + arch))
+        self.suite = suite
+        self.root = os.path.abspath(os.path.join(cache, "-".join(filter(None, ("apt", arch, suite)))))
         self.config = os.path.join(self.root, "apt.conf")
         self.updated = self.prepared = False
+        self.trouble = ""
 
     def _prepare(self):
         for program in ("apt-get", "apt-cache", "dpkg-deb"):
             if not shutil.which(program):
                 raise Unavailable(f"{program} is not there to fetch packages with")
+        if self.suite and not os.path.exists(KEYS):
+            raise Unavailable(f"{KEYS} is not there, which has the keys of Debian's {self.suite}: "
+                              "install debian-archive-keyring")
         if self.prepared:
             return
         self.prepared = True
@@ -69,14 +94,22 @@ class Packages:
         with open(os.path.join(self.root, "status"), "a", encoding="utf-8"):
             pass
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(APT_CONF.format(arch=self.arch, root=self.root))
-        self._prepare_sources()
-
-    def _prepare_sources(self):
-        """The machine's, and what they lack."""
-        folder, parts = os.path.join(self.root, "sources"), "/etc/apt/sources.list.d"
+            more = SUITE_CONF.format(root=self.root) if self.suite else ""
+            f.write(APT_CONF.format(arch=self.arch, root=self.root, more=more))
+        folder = os.path.join(self.root, "sources")
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
+        if self.suite:
+            with open(os.path.join(self.root, "preferences"), "w", encoding="utf-8") as f:
+                f.write(PREFERENCES)
+            with open(os.path.join(folder, "suite.list"), "w", encoding="utf-8") as f:
+                f.write(suite_sources(self.suite))
+        else:
+            self._prepare_sources(folder)
+
+    def _prepare_sources(self, folder):
+        """The machine's, and what they lack."""
+        parts = "/etc/apt/sources.list.d"
         for name in os.listdir(parts) if os.path.isdir(parts) else []:
             os.symlink(os.path.join(parts, name), os.path.join(folder, name))
         known = self._apt("apt-get", "indextargets", "--format", "$(RELEASE)").stdout.split()
@@ -92,12 +125,13 @@ class Packages:
                               cwd=cwd, env={**os.environ, "APT_CONFIG": self.config, "LC_ALL": "C"})
 
     def update(self):
-        """Fetch the lists, once; what is wrong with them shows when a package is asked for."""
+        """Fetch the lists, once; what is wrong with them is told when a package is asked for that is not there."""
         if self.updated:
             return False
         self._prepare()
-        say(f"fetching the package lists for {self.arch}")
-        self._apt("apt-get", "update")
+        say(f"fetching the package lists for {' '.join(filter(None, (self.arch, self.suite)))}")
+        said = self._apt("apt-get", "update").stderr.strip().splitlines()
+        self.trouble = f" ({said[0]})" if said else ""
         self.updated = True
         return True
 
@@ -123,7 +157,7 @@ class Packages:
         if os.path.isdir(folder):
             return folder
         if not self.fields(package):
-            raise Unavailable(f"no package {package} of architecture {self.arch}")
+            raise Unavailable(f"no package {package} of architecture {self.arch}{self.trouble}")
         downloads = os.path.join(self.root, "download-" + package)
         shutil.rmtree(downloads, ignore_errors=True)
         os.makedirs(downloads)

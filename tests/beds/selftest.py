@@ -5,6 +5,7 @@
 import gzip
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,8 @@ import archive
 import bed
 import kernel
 import kinds
-from packages import Packages, Unavailable, security_source
+import packages
+from packages import Packages, Unavailable, security_source, suite_sources
 from ports import Ports, Stream
 
 PROGRAM = sys.argv.pop(1)
@@ -56,6 +58,11 @@ class ClosureTest(unittest.TestCase):
         self.assertTrue(any("/ld-" in name for name in found), found)
         for path in found.values():
             self.assertTrue(os.path.exists(path))
+
+    def test_installed_by_make(self):
+        """Where Meson puts libraries on Debian."""
+        for machine, triplet in (("amd64", "x86_64-linux-gnu"), ("arm64", "aarch64-linux-gnu")):
+            self.assertIn("/usr/local/lib/" + triplet, kinds.MACHINES[machine][1])
 
     def test_closure_for_another_machine(self):
         with self.assertRaisesRegex(ValueError, "the bed is a PDP-11"):
@@ -100,7 +107,7 @@ class KernelTest(unittest.TestCase):
                     path, content = path + ".xz", lzma.compress(content)
                 with open(path, "wb") as f:
                     f.write(content)
-            order = kernel.modules(folder, ["kvm-amd", "built-in"])
+            order = kernel.modules([folder, "/nonexistent"], ["kvm-amd", "built-in"])
             self.assertEqual([name for name, _ in order], ["irqbypass", "kvm", "ccp", "kvm_amd"])
             self.assertTrue(all(content.startswith(kernel.ELF) for _, content in order))
 
@@ -237,10 +244,93 @@ class PackagesTest(unittest.TestCase):
         self.assertEqual(security_source(debian.replace("=debian", "=ubuntu"), []), "")
         self.assertEqual(security_source("ID=debian\n", []), "")
 
+    def test_sources_of_a_suite(self):
+        self.assertEqual([line.split()[2:] for line in suite_sources("trixie-backports").splitlines()],
+                         [["http://deb.debian.org/debian", "trixie", "main"],
+                          ["http://deb.debian.org/debian-security", "trixie-security", "main"],
+                          ["http://deb.debian.org/debian", "trixie-backports", "main"]])
+        self.assertEqual(len(suite_sources("trixie").splitlines()), 2)
+
+    def repository(self, folder, suite, version, release=""):
+        """The line for a repository with one package, which needs another of its version."""
+        os.mkdir(os.path.join(folder, suite))
+        package = (f"Package: linux\nVersion: {version}\nArchitecture: arm64\nMaintainer: nobody\n"
+                   f"Filename: ./linux.deb\nSize: 1\nDepends: linux-{version}\n")
+        for name, text in (("Release", f"Suite: {suite}\n{release}"), ("Packages", package)):
+            with open(os.path.join(folder, suite, name), "w", encoding="utf-8") as f:
+                f.write(text)
+        return f"deb [trusted=yes] file:{folder}/{suite} ./\n"
+
+    @unittest.skipUnless(shutil.which("apt-get"), "no apt here")
+    def test_newest_of_a_suite(self):
+        """Whether it is in backports, which apt by itself would pass over, or in stable."""
+        for stable, backports, newest in (("6.12.9-1", "6.12.10-1~bpo13+1", "6.12.10-1~bpo13+1"),
+                                          ("7.3.4-1", "7.3.4-1~bpo13+1", "7.3.4-1")):
+            with tempfile.TemporaryDirectory() as folder:
+                lines = self.repository(folder, "stable", stable)
+                lines += self.repository(folder, "stable-backports", backports,
+                                         "NotAutomatic: yes\nButAutomaticUpgrades: yes\n")
+                with mock.patch.object(packages, "suite_sources", return_value=lines), \
+                        mock.patch.object(packages, "KEYS", __file__), mock.patch.object(packages, "say"):
+                    have = Packages("arm64", folder, "stable-backports")
+                    self.assertEqual(have.depends("linux"), ["linux-" + newest], have.trouble)
+
+    def test_no_keys(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(packages, "KEYS", "/nonexistent"):
+            with self.assertRaisesRegex(Unavailable, "/nonexistent is not there.*install debian-archive-keyring"):
+                Packages("arm64", folder, "trixie").fetch("busybox-static")
+
     def test_no_apt(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch("shutil.which", return_value=None):
             with self.assertRaises(Unavailable):
                 Packages("arm64", folder).fetch("busybox-static")
+
+
+class KernelPackagesTest(unittest.TestCase):
+    """What is needed of a kernel, in both ways in which Debian packs it."""
+
+    known = {
+        "linux-image-cloud-amd64": ["linux-base-cloud-amd64", "linux-image-7.3.4"],
+        "linux-image-7.3.4": ["dracut", "linux-base-7.3.4", "linux-binary-7.3.4", "linux-modules-7.3.4"],
+        "linux-image-6.12": ["kmod", "linux-base", "initramfs-tools"],
+    }
+
+    def packages(self, asked, trouble=""):
+        made = mock.Mock(trouble=trouble)
+        made.depends.side_effect = lambda package: asked.append(package) or self.known.get(package, [])
+        made.update.side_effect = lambda: asked.append("update")
+        return made
+
+    def test_parts(self):
+        have = self.packages([])
+        self.assertEqual(kinds.kernel_parts("linux-image-7.3.4", have, ("kvm-amd",)),
+                         ["linux-binary-7.3.4", "linux-modules-7.3.4"])
+        self.assertEqual(kinds.kernel_parts("linux-image-7.3.4", have, ()), ["linux-binary-7.3.4"])
+        self.assertEqual(kinds.kernel_parts("linux-image-6.12", have, ("kvm-amd",)), ["linux-image-6.12"])
+
+    def test_newest(self):
+        asked = []
+        with mock.patch.object(kinds, "Packages", return_value=self.packages(asked)) as made:
+            self.assertEqual(kinds.find_kernel(kinds.KINDS["svm-newest"])[0], "linux-image-7.3.4")
+        self.assertEqual(made.call_args[0], ("amd64", kinds.CACHE, kinds.BACKPORTS))
+        self.assertEqual(asked, ["update", "linux-image-cloud-amd64"])
+
+    def test_no_kernel(self):
+        with mock.patch.object(kinds, "Packages", return_value=self.packages([], " (no network)")):
+            with self.assertRaisesRegex(Unavailable, r"none of linux-image-arm64/\S+ is to be had \(no network\)"):
+                kinds.find_kernel(kinds.KINDS["arm64-newest"])
+
+    def test_image(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for path in ("old/boot/vmlinuz-6.12", "new/usr/lib/modules/7.3/vmlinuz", "new/usr/lib/modules/7.3/a.ko"):
+                os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+                open(os.path.join(folder, path), "wb").close()
+            old, new = os.path.join(folder, "old"), os.path.join(folder, "new")
+            self.assertEqual(kinds.find_image([old]), old + "/boot/vmlinuz-6.12")
+            self.assertEqual(kinds.find_image([folder, new]), new + "/usr/lib/modules/7.3/vmlinuz")
+            for wrong in ([folder], [old, new]):
+                with self.assertRaises(Unavailable):
+                    kinds.find_image(wrong)
 
 
 class CommandTest(unittest.TestCase):
