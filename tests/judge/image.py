@@ -59,18 +59,15 @@ def initramfs(init, busybox):
 
 def fetch_kernel(arch, output):
     """As the package has it on x86, where the boot loader's work is a part of the boot; else unpacked."""
-    kind = kinds.KINDS[KERNEL_OF[arch]]
-    packages = Packages(arch, kinds.CACHE)
-    folder = packages.fetch(kinds.find_kernel(packages, kind))
-    images = [name for name in os.listdir(os.path.join(folder, "boot")) if name.startswith("vmlinuz")]
-    if len(images) != 1:
-        raise Unavailable(f"no kernel image in {folder}")
-    data = kinds.read(os.path.join(folder, "boot", images[0]))
+    name, packages = kinds.find_kernel(kinds.KINDS[KERNEL_OF[arch]])
+    folders = [packages.fetch(part) for part in kinds.kernel_parts(name, packages, ())]
+    data = kinds.read(kinds.find_image(folders))
     with open(output + ".new", "wb") as f:
         f.write(data if arch == "amd64" else kernel.image(data))
     os.rename(output + ".new", output)
     # Half a gigabyte of modules.
-    shutil.rmtree(folder)
+    for folder in folders:
+        shutil.rmtree(folder)
 
 
 def make(arch):
