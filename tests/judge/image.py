@@ -62,6 +62,8 @@ def fetch_kernel(arch, output):
     name, packages = kinds.find_kernel(kinds.KINDS[KERNEL_OF[arch]])
     folders = [packages.fetch(part) for part in kinds.kernel_parts(name, packages, ())]
     data = kinds.read(kinds.find_image(folders))
+    with open(output + ".version", "w", encoding="utf-8") as f:
+        f.write(name.removeprefix("linux-image-"))
     with open(output + ".new", "wb") as f:
         f.write(data if arch == "amd64" else kernel.image(data))
     os.rename(output + ".new", output)
@@ -70,9 +72,18 @@ def fetch_kernel(arch, output):
         shutil.rmtree(folder)
 
 
+def folder_of(arch):
+    return os.path.join(kinds.CACHE, "judge-" + arch)
+
+
+def version(arch):
+    """Of the guest's kernel, once it is made."""
+    return kinds.read(os.path.join(folder_of(arch), "kernel.version")).decode()
+
+
 def make(arch):
     """Paths of the kernel and the initramfs, made as far as they are not there."""
-    folder = os.path.join(kinds.CACHE, "judge-" + arch)
+    folder = folder_of(arch)
     os.makedirs(folder, exist_ok=True)
     image, init, initrd = (os.path.join(folder, name) for name in ("kernel", "init", "initrd"))
     if not os.path.exists(image):
