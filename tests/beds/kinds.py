@@ -151,13 +151,19 @@ def find_busybox(folder):
     raise Unavailable("busybox-static has no busybox")
 
 
+def origin(kind):
+    """What a bed's folder was made for. By which QEMU it is run makes no difference."""
+    return repr(KINDS[kind.name]).encode()
+
+
 def make(kind):
     """Folder with the kernel, the base and the VM's keeper of a bed; made as far as it is not there."""
     if not shutil.which(kind.qemu[0]):
         raise Unavailable(f"{kind.qemu[0]} is not installed")
     folder = os.path.join(CACHE, kind.name)
     keep = os.path.join(folder, "keep")
-    if not os.path.exists(os.path.join(folder, "kind")) or read(os.path.join(folder, "kind")) != repr(kind).encode():
+    made = os.path.join(folder, "kind")
+    if not os.path.exists(made) or read(made) != origin(kind):
         make_folder(kind, folder)
     if not os.path.exists(keep) or os.stat(keep).st_mtime < os.stat(os.path.join(HERE, "keep.c")).st_mtime:
         compile_keep(kind, keep)
@@ -174,7 +180,7 @@ def make_folder(kind, folder):
     os.makedirs(folder + ".new", exist_ok=True)
     image = kernel.image(read(find_image(unpacked)))
     for name, data in (("kernel", image), ("base.cpio", content), ("modules", "\n".join(names).encode()),
-                       ("kind", repr(kind).encode())):
+                       ("kind", origin(kind))):
         with open(os.path.join(folder + ".new", name), "wb") as f:
             f.write(data)
     os.rename(folder + ".new", folder)

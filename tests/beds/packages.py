@@ -21,6 +21,8 @@ APT::Architectures {{ "{arch}"; }};
 Dir::State "{root}/state";
 Dir::State::status "{root}/status";
 Dir::Cache "{root}/cache";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
 Dir::Etc::sourceparts "{root}/sources";
 {more}APT::Sandbox::User "root";
 Acquire::Languages "none";
@@ -78,6 +80,7 @@ class Packages:
         self.config = os.path.join(self.root, "apt.conf")
         self.updated = self.prepared = False
         self.trouble = ""
+        self.known = {}
 
     def _prepare(self):
         for program in ("apt-get", "apt-cache", "dpkg-deb"):
@@ -130,6 +133,7 @@ class Packages:
             return False
         self._prepare()
         say(f"fetching the package lists for {' '.join(filter(None, (self.arch, self.suite)))}")
+        self.known = {}
         said = self._apt("apt-get", "update").stderr.strip().splitlines()
         self.trouble = f" ({said[0]})" if said else ""
         self.updated = True
@@ -138,13 +142,16 @@ class Packages:
     def fields(self, package):
         """The control fields of the newest version, or None."""
         self._prepare()
+        if package in self.known:
+            return self.known[package]
         run = self._apt("apt-cache", "show", "--no-all-versions", package)
         if run.returncode and self.update():
             return self.fields(package)
         if run.returncode:
             return None
         pairs = (line.split(": ", 1) for line in run.stdout.splitlines() if line[:1] not in ("", " "))
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+        self.known[package] = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+        return self.known[package]
 
     def depends(self, package):
         """Names of the packages that it needs, the first one of alternatives."""

@@ -15,6 +15,7 @@ from unittest import mock
 
 import archive
 import bed
+import emulator
 import kernel
 import kinds
 import packages
@@ -331,6 +332,35 @@ class KernelPackagesTest(unittest.TestCase):
             for wrong in ([folder], [old, new]):
                 with self.assertRaises(Unavailable):
                     kinds.find_image(wrong)
+
+
+class EmulatorTest(unittest.TestCase):
+    @unittest.skipUnless(kinds.HOST_ARCH in kinds.MACHINES and shutil.which("true"), "no beds for this machine")
+    def test_taken_together(self):
+        """A program with its own loader and libraries runs."""
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(kinds, "CACHE", os.path.join(folder, "cache")):
+            for path in ("usr/bin", "usr/share/qemu", "usr/share/seabios"):
+                os.makedirs(os.path.join(folder, path))
+            for name in ("qemu/pvh.bin", "seabios/bios.bin"):
+                open(os.path.join(folder, "usr/share", name), "wb").close()
+            shutil.copy(os.path.realpath(shutil.which("true")), os.path.join(folder, "usr/bin/true"))
+            with self.assertRaisesRegex(Unavailable, "no false"):
+                emulator.take("false", [folder], os.path.join(folder, "x"))
+            # The machine's own libraries, as if they had been unpacked.
+            made = os.path.join(kinds.CACHE, "true-suite")
+            emulator.take("true", [folder, ""], made)
+            self.assertEqual(sorted(os.listdir(made + "/share")), ["bios.bin", "pvh.bin"])
+            *command, option, share = emulator.make("true", "suite")
+            self.assertEqual((option, share), ("-L", made + "/share"))
+            self.assertTrue(all(word.startswith((made, "--")) for word in command), command)
+            self.assertEqual(subprocess.run(command).returncode, 0)
+
+    def test_other_emulator_same_bed(self):
+        kind = kinds.KINDS["svm-newest"]
+        with mock.patch.object(emulator, "make", return_value=("ld.so", "qemu")):
+            other = emulator.of_suite(kind, "trixie")
+        self.assertEqual(other.qemu, ("ld.so", "qemu", *kind.qemu[1:]))
+        self.assertEqual(kinds.origin(other), kinds.origin(kind))
 
 
 class CommandTest(unittest.TestCase):
