@@ -13,8 +13,8 @@
 #include "x86.h"
 
 enum {
-	HEADER_AT = 0x1f1,     /* in the file and in the zero page */
-	HEADER_END_AT = 0x201, /* how far the header reaches beyond 0x202 */
+	HEADER_AT = 0x1f1,  /* in the file and in the zero page */
+	HEADER_END = 0x202, /* with as many bytes more as stand before this */
 	BOOT_FLAG = 0xaa55,
 	MAGIC = 0x53726448,    /* HdrS */
 	LEAST_VERSION = 0x20c, /* the first one with a 64-bit entry */
@@ -78,24 +78,37 @@ static int check_header(struct pc *pc, const struct kernel *k)
 	return 0;
 }
 
+/* A header says how far it reaches. What comes after it is code. */
+static void cut_header(struct setup_header *h)
+{
+	size_t size = HEADER_END - HEADER_AT + (h->jump >> 8);
+
+	if (size < sizeof(*h))
+		memset((char *)h + size, 0, sizeof(*h) - size);
+}
+
 static int load_bzimage(struct pc *pc, struct kernel *k)
 {
 	struct setup_header *h = &k->header;
 	uint64_t setup = (uint64_t)(h->setup_sects ? h->setup_sects + 1 : 5) * SECTOR;
-	uint64_t size = k->file.size - setup;
-	int r = check_header(pc, k);
+	uint64_t size, needed;
+	int r;
 
+	cut_header(h);
+	r = check_header(pc, k);
 	if (r < 0)
 		return r;
 	if (k->file.size <= setup + ENTRY_64)
 		return refuse(pc, k,
-			      "the file is cut short: there is nothing after its setup sectors");
+			      "the file is cut short: there is no kernel after its setup sectors");
+	size = k->file.size - setup;
 	/* Where it is loaded it also is unpacked, and for that it says what it needs. */
-	r = check_place(pc, k, h->pref_address, size > h->init_size ? size : h->init_size);
+	needed = size > h->init_size ? size : h->init_size;
+	r = check_place(pc, k, h->pref_address, needed);
 	if (r == 0)
 		r = pc_file_load(&k->file, setup, size, &pc->ram, h->pref_address, &pc->error);
 	k->entry = h->pref_address + ENTRY_64;
-	k->end = h->pref_address + (size > h->init_size ? size : h->init_size);
+	k->end = h->pref_address + needed;
 	k->command_line = h->cmdline_size;
 	k->initrd_last = h->initrd_addr_max;
 	return r;
@@ -260,7 +273,7 @@ static void write_memory_map(const struct pc *pc, struct boot_params *zero)
 	}
 }
 
-/* The file's header, as far as it says that it reaches and the zero page has room for it. */
+/* The file's header, but for what the loader fills in. */
 static void write_header(const struct kernel *k, struct boot_params *zero)
 {
 	memcpy(&zero->hdr, &k->header, sizeof(zero->hdr));

@@ -240,11 +240,14 @@ void pc_serial_type(struct pc_serial *s, const void *bytes, size_t count)
 	const uint8_t *at = bytes;
 
 	pthread_mutex_lock(&s->lock);
-	for (; count && !s->hung_up; count--) {
-		while (!listens(s) && !s->hung_up)
+	while (count && !s->hung_up) {
+		if (!listens(s)) {
 			pthread_cond_wait(&s->room, &s->lock);
+			continue;
+		}
 		put(s, *at++);
 		update(s);
+		count--;
 	}
 	pthread_mutex_unlock(&s->lock);
 }
