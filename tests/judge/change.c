@@ -3,7 +3,7 @@
 #include "change.h"
 
 /* More pieces than that become one again, so that they fit into CHANGE_LIMIT's slots. */
-#define MANY_PIECES 40u
+#define MANY_PIECES 12u
 
 const char *const change_names[CHANGE_KINDS] = {
 	"reback", "split", "merge", "readonly", "beside", "log", "fetch", "limit",

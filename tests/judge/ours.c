@@ -8,9 +8,9 @@
 #include "strategy.h"
 
 /* At first so many slots may be used, and CHANGE_LIMIT takes some of them, down to what the pieces need. */
-#define SLOTS_MOST 112u
-#define SLOTS_LEAST 64u
-#define SLOTS_STEP 4u
+#define SLOTS_MOST 48u
+#define SLOTS_LEAST 20u
+#define SLOTS_STEP 2u
 
 struct ours {
 	struct gpamap_region *view[VIEWS]; /* of RAM and ROM */
@@ -107,8 +107,7 @@ int ours_start(struct boot *b)
 	err = new_regions(b, o);
 	if (err)
 		return err;
-	o->slots = (uint32_t)gpamap_vm_ioctl(b->pc->map, KVM_CHECK_EXTENSION,
-					     (void *)(uintptr_t)KVM_CAP_NR_MEMSLOTS);
+	o->slots = b->slots;
 	err = limit_slots(b, SLOTS_MOST);
 	if (!err)
 		err = gpamap_begin(b->pc->map, &txn);

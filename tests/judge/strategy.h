@@ -13,6 +13,7 @@ struct strategy;
 struct boot {
 	const struct strategy *strategy;
 	struct pc *pc;
+	uint32_t slots; /* that KVM has */
 	struct pages pages;
 	uint64_t *dirty; /* bit i is page i: those fetched since the judge has looked */
 	void *state;	 /* the strategy's */
