@@ -7,8 +7,8 @@ SOAK_SECONDS ?= 1800
 # How long each strategy of `make demo` lasts.
 DEMO_SECONDS ?= 3
 
-.PHONY: all deps demo demo-nested check check-nested bench figures figures-nested kernels model soak format check-format \
-	install uninstall check-fresh clean help FORCE
+.PHONY: all deps demo demo-nested check check-nested bench figures figures-nested kernels judge model soak format \
+	check-format install uninstall check-fresh clean help FORCE
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -23,6 +23,7 @@ help:
 	@echo 'make figures       the same, and its results put into doc/performance.md'
 	@echo 'make figures-nested  those of kvm_amd, from the test bed svm-newest, likewise'
 	@echo 'make kernels       what KVM does here and in the test beds, put into doc/kernels.md'
+	@echo 'make judge         Linux boots while its memory map changes, in the test beds, put into doc/judge.md; for hours'
 	@echo 'make model         the model of the gate: search all configurations, and find all mutants'
 	@echo 'make soak          long random tests and torture: SOAK_SECONDS=$(SOAK_SECONDS)'
 	@echo 'make format        let clang-format have its way; make check-format only looks'
@@ -76,6 +77,10 @@ kernels: all
 	@sh scripts/install-deps nested
 	@python3 scripts/kernels $(BUILD) doc/kernels.md
 
+judge: all
+	@sh scripts/install-deps nested
+	@python3 scripts/judge $(BUILD)
+
 model: deps
 	@python3 model/run.py
 
@@ -98,4 +103,4 @@ check-fresh:
 	@python3 scripts/check-fresh
 
 clean:
-	@rm -rf $(BUILD) build-check tests/house/__pycache__ tests/beds/__pycache__ tests/torture/__pycache__ scripts/__pycache__
+	@rm -rf $(BUILD) build-check tests/house/__pycache__ tests/beds/__pycache__ tests/judge/__pycache__ tests/torture/__pycache__ scripts/__pycache__

@@ -38,7 +38,9 @@ struct pc_options {
 	 * each range before there are vCPUs; pc->vm and pc->map are there. 0 or a negative errno. NULL: a RAM region each. */
 	int (*map_ram)(void *opaque, struct pc *pc, uint64_t gpa, uint64_t size, int fd,
 		       uint64_t offset, void *host);
-	void *opaque; /* given to both */
+	/* Sees each MMIO exit before it is answered; on the vCPU's thread. NULL: nobody does. */
+	void (*mmio)(void *opaque, const struct kvm_run *run);
+	void *opaque; /* given to all of these */
 };
 
 /* How a machine ends. */

@@ -21,6 +21,8 @@ static int mmio(struct pc_vcpu *vcpu)
 
 	if (!vcpu->run->mmio.is_write)
 		memset(vcpu->run->mmio.data, 0xff, sizeof(vcpu->run->mmio.data));
+	if (vcpu->pc->options.mmio)
+		vcpu->pc->options.mmio(vcpu->pc->options.opaque, vcpu->run);
 	r = gpamap_vcpu_mmio(vcpu->gate, 0);
 	if (r != -ENXIO && r != -EROFS && r != -EACCES)
 		return r;

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Boots of the judge's guest: build/tests/judge/judge in a test bed, or on this machine's KVM. For scripts/judge, which
+does many, and scripts/check-nested, which does a few."""
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "beds"))
+
+# pylint: disable=wrong-import-position
+import bed
+import cross
+import image
+import kinds
+from packages import Unavailable
+
+STRATEGIES = ("none", "kicks", "naive", "inhibit", "gpamap", "gpamap-zap-slot-only")
+WITHOUT_CHANGES = ("none", "kicks")
+PROGRAM = "tests/judge/judge"
+
+# Lines of the kernel's log are most of a boot's time in a bed: each character is an exit. Panics come all the same.
+# Watchdogs measure by a clock that goes on when a busy machine does not let the bed run.
+COMMON = "nokaslr loglevel=5 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 judge.rounds=1"
+APPEND = {
+    "amd64": "console=ttyS0 lpj=4000000 tsc=reliable " + COMMON,
+    "arm64": "console=ttyAMA0 " + COMMON,
+}
+# From the end of a change to the next, in ms, and how long a boot may take, in s, as the bed counts them.
+EVERY, LIMIT = 20, 600
+# The machine may be busy, and then the bed's seconds are none of ours.
+BED_LIMIT = 2 * LIMIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Boot:
+    """One boot. @number is also the seed of its changes."""
+
+    strategy: str
+    number: int
+
+    def cpus(self):
+        return 1 + self.number % 2
+
+    def arguments(self, kernel, initrd, arch):
+        return ["--kernel", kernel, "--initrd", initrd, "--append", APPEND[arch], "--strategy", self.strategy,
+                "--smp", str(self.cpus()), "--seed", str(self.number), "--every", str(EVERY), "--limit", str(LIMIT),
+                "--silent", str(LIMIT)]
+
+    def died(self, why):
+        """The result if the judge has not told any."""
+        return {"right": False, "strategy": self.strategy, "ended": why, "cpus": self.cpus(), "seed": self.number,
+                "seconds": 0, "changes": 0, "kicks": 0, "gate_shut": 0, "merges": 0, "exits": 0, "dirty": 0,
+                "dirty_known": 0, "dirty_lost": 0, "last": ""}
+
+    def result(self, status, out, note=""):
+        text = out.decode(errors="replace").strip()
+        if status == bed.SKIPPED:
+            raise Unavailable(text.removeprefix("SKIP: "))
+        try:
+            return json.loads(text.splitlines()[-1])
+        except (IndexError, ValueError):
+            return self.died(note or f"exit status {status}: {text[-200:]}")
+
+
+def program(build, arch):
+    """The judge, built in @build for this machine, and below it for another one."""
+    if arch != kinds.HOST_ARCH:
+        build = os.path.join(build, "judge", arch)
+        if not os.path.exists(os.path.join(build, "build.ninja")):
+            subprocess.run(["meson", "setup", build, ROOT, "--cross-file", cross.make()], check=True,
+                           stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", build, "--quiet", PROGRAM], check=True)
+    return os.path.join(build, PROGRAM)
+
+
+class InBed:
+    """Boots in a test bed."""
+
+    def __init__(self, kind, build):
+        self.kind = kind
+        kinds.make(kind)
+        self.program = program(build, kind.arch)
+        self.files = list(zip(image.make(kind.arch), ("/kernel", "/initrd")))
+        self.place = {"emulator": emulator(kind), "Linux": "?", "guest": image.version(kind.arch)}
+
+    def boot(self, several):
+        """Results of these boots, one after the other in one bed, or in another one when it dies."""
+        commands = [bed.Command([self.program, *one.arguments("/kernel", "/initrd", self.kind.arch)], BED_LIMIT)
+                    for one in several]
+        this = bed.Bed(self.kind, files=self.files)
+        results = this.run(commands)
+        self.place["Linux"] = this.boots[-1].release
+        return [one.result(result.status, result.out, result.note) for one, result in zip(several, results)]
+
+
+class Here:
+    """Boots on this machine's KVM."""
+
+    def __init__(self, build):
+        if not os.access(os.environ.get("GPAMAP_KVM_DEVICE", "/dev/kvm"), os.R_OK | os.W_OK):
+            raise Unavailable("no KVM that can be used here")
+        self.program = program(build, kinds.HOST_ARCH)
+        self.kernel, self.initrd = image.make(kinds.HOST_ARCH)
+        self.place = {"Linux": platform.release(), "guest": image.version(kinds.HOST_ARCH)}
+
+    def boot(self, several):
+        return [self._boot(one) for one in several]
+
+    def _boot(self, one):
+        run = subprocess.run([self.program, *one.arguments(self.kernel, self.initrd, kinds.HOST_ARCH)],
+                             stdout=subprocess.PIPE)
+        return one.result(run.returncode, run.stdout)
+
+
+def emulator(kind):
+    """Which QEMU, and how it is called."""
+    said = subprocess.run([kind.qemu[0], "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"version (\S+)", said)
+    return f"QEMU {version[1] if version else '?'} `{' '.join(kind.qemu[1:])}`"
+
+
+# ------------------------------------------------------------------------- a few of them, as a test ---
+
+
+def quick(kind, build):
+    """[(name, why it failed or None, why it was skipped or None)]: two boots of gpamap, one of naive and of kicks.
+    gpamap has to be right if kicks is, and naive wrong in any case."""
+    ours = [Boot("gpamap", 1), Boot("gpamap", 2)]
+    kicks, naive, *results = InBed(kind, build).boot([Boot("kicks", 1), Boot("naive", 1), *ours])
+    lame = None if kicks["right"] else f"a guest that only gets signals is wrong here, too: {kicks['ended']}"
+    yield "judge/naive", "its guest was right" if naive["right"] else None, None
+    for one in results:
+        why = None if one["right"] else f"{one['ended']}; {one['last']}"
+        yield f"judge/gpamap-{one['seed']}", None if lame else why, lame if why else None
