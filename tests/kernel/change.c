@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What a running vCPU meets while a slot is changed that it uses: the reason for a gate. */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "fact.h"
 #include "live.h"
@@ -16,8 +14,6 @@
 #define LONG_SECONDS 20.0
 /* What the guest watches when its tables are in SLOT_TEST. */
 #define PAGE_ELSEWHERE 10u
-/* A guest that has not come out of one round will not. */
-#define STUCK_SECONDS 5
 
 /* False: the guest is at its end. */
 static bool one_change(struct vcpu *v, const struct live_change *change, unsigned n)
@@ -85,8 +81,6 @@ static void move_by_a_page(struct kvm *k, unsigned n)
 {
 	need(!slot_put_test(k, 0, TEST + !(n % 2)));
 }
-
-static const char *const mode_name[] = {"user", "supervisor"};
 
 /* A figure that is not the same twice needs no more digits. */
 struct ratio {
@@ -165,29 +159,14 @@ static void move_supervisor(struct outcome *o)
 
 /* ---------------------------------------------------------------- tables in read-only memory --- */
 
-/* What ends a round that has no end. */
-static timer_t call_back_later(void)
-{
-	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = KICK_SIGNAL};
-	struct itimerspec once = {.it_value.tv_sec = STUCK_SECONDS};
-	timer_t timer;
-
-	need(!timer_create(CLOCK_MONOTONIC, &event, &timer));
-	need(!timer_settime(timer, 0, &once, NULL));
-	return timer;
-}
-
 /* The first round after the change has to walk. False: there is no second one. */
 static bool walk_readonly(struct vcpu *v, enum mode mode, struct outcome *o)
 {
-	timer_t timer;
 	int err;
 
 	need(!slot_delete(v->k, SLOT_TEST));
 	need(!slot_put_test(v->k, KVM_MEM_READONLY, TEST));
-	timer = call_back_later();
-	err = vcpu_run(v);
-	timer_delete(timer);
+	err = vcpu_run_limited(v);
 	if (err || !vcpu_is_at(v, DOOR, true)) {
 		bool at_tables = vcpu_is_at(v, TEST, true) || vcpu_is_at(v, TEST, false);
 

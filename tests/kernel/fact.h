@@ -24,8 +24,11 @@ struct fact {
 
 /* Each ends with an entry without an id. */
 extern const struct fact slot_facts[], space_facts[], dirty_facts[], live_facts[], change_facts[],
-	kick_facts[];
+	kick_facts[], wide_facts[], host_facts[];
+/* Only if they are asked for by name: they may make the kernel warn, and not every kernel lives on after that. */
+extern const struct fact warning_facts[];
 
+const char *errno_name(int err);
 /* Errnos are positive here, and 0 is success. @what: in which case. */
 void expect_errno(struct outcome *o, const char *what, int got, int want);
 /* The text says what is the case if the condition is not. */

@@ -8,9 +8,11 @@
 
 #ifdef __aarch64__
 
+#include <sys/auxv.h>
+
 #include "../boot/arm64.h"
 
-#define CODE_SIZE 0x100u
+#define CODE_SIZE 0x80u
 
 /* x0: own page, x1: watched page, x2: door, x5: where the code begins */
 static const uint32_t code[][16] = {
@@ -39,6 +41,41 @@ static const uint32_t code[][16] = {
 			0xf9000003, /* str x3, [x0] */
 			0x17fffffe, /* b again */
 		},
+	[STORE_16] =
+		{
+			0xa9401003, /* ldp x3, x4, [x0] */
+			0xa9001023, /* stp x3, x4, [x1] */
+			0xf9000043, /* str x3, [x2] */
+		},
+	[LOCKED_ADD] =
+		{
+			0xd2800023, /* mov x3, #1 */
+			0xf8230024, /* ldadd x3, x4, [x1] */
+			0xf9000044, /* str x4, [x2] */
+		},
+	[LOCKED_SWAP] =
+		{
+			0xd2800c83, /* mov x3, #100 */
+			0xd2800ca4, /* mov x4, #101 */
+			0xc8a37c24, /* cas x3, x4, [x1] */
+			0xf9000043, /* str x3, [x2] */
+		},
+	[LOCKED_SWAP_16] =
+		{
+			0xd2800c86, /* mov x6, #100 */
+			0xd2800007, /* mov x7, #0 */
+			0xd2800ca8, /* mov x8, #101 */
+			0xd2800ca9, /* mov x9, #101 */
+			0x48267c28, /* casp x6, x7, x8, x9, [x1] */
+			0xf9000046, /* str x6, [x2] */
+		},
+	[EXCLUSIVE_ADD] =
+		{
+			0xc85f7c23, /* ldxr x3, [x1] */
+			0x91000464, /* add x4, x3, #1 */
+			0xc8067c24, /* stxr w6, x4, [x1] */
+			0xf9000043, /* str x3, [x2] */
+		},
 };
 static const uint32_t back_code[] = {0xd61f00a0}; /* br x5 */
 /* Where in the watched page it stands. */
@@ -47,6 +84,16 @@ static const uint32_t back_code[] = {0xd61f00a0}; /* br x5 */
 const char *const guest_missing = NULL;
 /* None of which the processor tells KVM what it does. */
 const bool guest_has_copy = false;
+
+const char *guest_lacks(enum program program)
+{
+	if (program == STORE_32)
+		return "the processor has no such store";
+	if (program >= LOCKED_ADD && program <= LOCKED_SWAP_16 &&
+	    !(getauxval(AT_HWCAP) & HWCAP_ATOMICS))
+		return "the processor has no such instruction: it is older than Armv8.1";
+	return NULL;
+}
 
 static uint8_t *at(const struct kvm *k, unsigned page)
 {

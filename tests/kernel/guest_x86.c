@@ -8,12 +8,18 @@
 
 #ifdef __x86_64__
 
+#include <cpuid.h>
+
 #include "../boot/x86.h"
 
 /* Its value is where the hypervisor is to store the time of day, which it does at once. */
 #define MSR_WALL_CLOCK 0x4b564d00u
 
-#define CODE_SIZE 0x100u
+#define CR4_OSFXSR 0x200u
+#define CR4_OSXSAVE 0x40000u
+#define XCR0_X87_SSE_AVX 7u
+
+#define CODE_SIZE 0x80u
 
 /* r8: own page, r9: watched page, r10: door, r11: where the code begins */
 static const uint8_t code[][32] = {
@@ -45,6 +51,41 @@ static const uint8_t code[][32] = {
 			0x48, 0xa5,	  /* movsq */
 			0xeb, 0xf6,	  /* jmp again */
 		},
+	[STORE_16] =
+		{
+			0x41, 0x0f, 0x10, 0x00, /* movups (r8), xmm0 */
+			0x41, 0x0f, 0x11, 0x01, /* movups xmm0, (r9) */
+			0x49, 0x89, 0x02,	/* movq rax, (r10) */
+		},
+	[STORE_32] =
+		{
+			0xc4, 0xc1, 0x7c, 0x10, 0x00, /* vmovups (r8), ymm0 */
+			0xc4, 0xc1, 0x7c, 0x11, 0x01, /* vmovups ymm0, (r9) */
+			0x49, 0x89, 0x02,	      /* movq rax, (r10) */
+		},
+	[LOCKED_ADD] =
+		{
+			0xb8, 0x01, 0x00, 0x00, 0x00, /* movl $1, eax */
+			0xf0, 0x49, 0x0f, 0xc1, 0x01, /* lock xaddq rax, (r9) */
+			0x49, 0x89, 0x02,	      /* movq rax, (r10) */
+		},
+	[LOCKED_SWAP] =
+		{
+			0xb8, 0x64, 0x00, 0x00, 0x00, /* movl $100, eax */
+			0xb9, 0x65, 0x00, 0x00, 0x00, /* movl $101, ecx */
+			0xf0, 0x49, 0x0f, 0xb1, 0x09, /* lock cmpxchgq rcx, (r9) */
+			0x49, 0x89, 0x02,	      /* movq rax, (r10) */
+		},
+	[LOCKED_SWAP_16] =
+		{
+			0xb8, 0x64, 0x00, 0x00, 0x00, /* movl $100, eax */
+			0x31, 0xd2,		      /* xorl edx, edx */
+			0xbb, 0x65, 0x00, 0x00, 0x00, /* movl $101, ebx */
+			0xb9, 0x65, 0x00, 0x00, 0x00, /* movl $101, ecx */
+			0xf0, 0x49, 0x0f, 0xc7, 0x09, /* lock cmpxchg16b (r9) */
+			0x49, 0x89, 0x02,	      /* movq rax, (r10) */
+		},
+	[EXCLUSIVE_ADD] = {0},
 };
 static const uint8_t back_code[] = {0x41, 0xff, 0xe3}; /* jmp *r11 */
 /* Where in the watched page it stands. */
@@ -52,6 +93,19 @@ static const uint8_t back_code[] = {0x41, 0xff, 0xe3}; /* jmp *r11 */
 
 const char *const guest_missing = NULL;
 const bool guest_has_copy = true;
+
+const char *guest_lacks(enum program program)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx))
+		ecx = 0;
+	if (program == STORE_32 && (ecx & (bit_AVX | bit_OSXSAVE)) != (bit_AVX | bit_OSXSAVE))
+		return "the processor has no AVX";
+	if (program == LOCKED_SWAP_16 && !(ecx & bit_CMPXCHG16B))
+		return "the processor has no cmpxchg16b";
+	return program == EXCLUSIVE_ADD ? "the processor has no such pair" : NULL;
+}
 
 static uint8_t *at(const struct kvm *k, unsigned page)
 {
@@ -81,6 +135,18 @@ int guest_init(struct vcpu *v)
 	return boot_cpuid(v->k->sys, v->fd);
 }
 
+/* What an operating system does before its programs may use the wide registers. */
+static int let_use_vectors(struct vcpu *v, bool avx)
+{
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = XCR0_X87_SSE_AVX}}};
+	struct kvm_sregs s;
+	int err = kvm_ioctl(v->fd, KVM_GET_SREGS, &s);
+
+	s.cr4 |= CR4_OSFXSR | (avx ? CR4_OSXSAVE : 0);
+	err = err ? err : kvm_ioctl(v->fd, KVM_SET_SREGS, &s);
+	return err || !avx ? err : kvm_ioctl(v->fd, KVM_SET_XCRS, &xcrs);
+}
+
 int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned watched,
 	      unsigned tables, bool rings)
 {
@@ -93,8 +159,11 @@ int guest_set(struct vcpu *v, enum mode mode, enum program program, unsigned wat
 		.r10 = rings ? DOOR * page : PAGE_OWN * page + 2 * sizeof(uint64_t),
 		.r11 = begin,
 	};
+	int err = boot_registers(v->fd, mode == USER, tables * page, &regs);
 
-	return boot_registers(v->fd, mode == USER, tables * page, &regs);
+	if (err || (program != STORE_16 && program != STORE_32))
+		return err;
+	return let_use_vectors(v, program == STORE_32);
 }
 
 uint64_t guest_got(struct vcpu *v)
@@ -136,6 +205,12 @@ int guest_vcpu_ioctl(struct vcpu *v)
 
 const char *const guest_missing = "there is no guest code for this processor";
 const bool guest_has_copy = false;
+
+const char *guest_lacks(enum program program)
+{
+	(void)program;
+	return guest_missing;
+}
 
 void guest_write(struct kvm *k, enum mode mode, unsigned tables, unsigned watched)
 {

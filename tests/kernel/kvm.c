@@ -127,6 +127,11 @@ int slot_log(const struct kvm *k, uint32_t id, uint64_t *ret)
 	return kvm_ioctl(k->fd, KVM_GET_DIRTY_LOG, &log);
 }
 
+_Atomic uint64_t *own_word(const struct kvm *k, unsigned word)
+{
+	return (_Atomic uint64_t *)(void *)(k->memory + PAGE_OWN * k->page) + word;
+}
+
 _Atomic uint64_t *test_word(const struct kvm *k, unsigned page, unsigned word)
 {
 	uint8_t *p = k->memory + (MEMORY_TEST + page) * k->page;

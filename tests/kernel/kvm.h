@@ -29,6 +29,9 @@ enum {
 };
 enum { SLOT_LOW, SLOT_TEST, SLOT_OTHER };
 
+/* A guest that has not come around once in this time will not. Much longer than one round takes in a test bed. */
+#define STUCK_SECONDS 10
+
 /* A signal with an empty handler. */
 #define KICK_SIGNAL SIGUSR1
 
@@ -39,6 +42,7 @@ struct kvm {
 	uint8_t *memory;
 	uint32_t nr_slots;
 	uint32_t nr_spaces;
+	unsigned long nr_vcpus; /* made so far */
 };
 
 /* Why there are no VMs here; NULL: there are. */
@@ -66,13 +70,15 @@ bool slot_at(const struct kvm *k, uint64_t at);
 /* The log of a slot of at most 64 pages. */
 int slot_log(const struct kvm *k, uint32_t id, uint64_t *ret);
 
-/* A word of SLOT_TEST's memory. */
+/* A word of the own page, and of SLOT_TEST's memory. */
+_Atomic uint64_t *own_word(const struct kvm *k, unsigned word);
 _Atomic uint64_t *test_word(const struct kvm *k, unsigned page, unsigned word);
 
 /* ------------------------------------------------------------------------------------- vCPU --- */
 
 /* How the guest's accesses reach memory differs with these and with KVM. */
 enum mode { USER, SUPERVISOR };
+extern const char *const mode_name[];
 
 enum program {
 	/* again: count = count + 1, in the own page; saw = first word of the watched page; second word of the
@@ -84,6 +90,16 @@ enum program {
 	LOAD,
 	/* again: watched word = door, by one instruction, where the processor has such a one: guest_has_copy */
 	COPY,
+	/* watched page = 16 or 32 bytes of the own page, by one instruction; door */
+	STORE_16,
+	STORE_32,
+	/* By one instruction that is locked, or on arm64 an atomic one: add 1; 101 if it was 100, also of 16 bytes,
+	 * where both words become 101 if they were 100 and 0. Door. */
+	LOCKED_ADD,
+	LOCKED_SWAP,
+	LOCKED_SWAP_16,
+	/* Load-exclusive, add 1, store-exclusive; door. */
+	EXCLUSIVE_ADD,
 };
 
 struct vcpu {
@@ -106,6 +122,8 @@ struct vcpu {
 /* Why there are no guests here; NULL: there are. With it the fact is not_here(). */
 extern const char *const guest_missing;
 extern const bool guest_has_copy;
+/* Why the processor can't run @program; NULL: it can. */
+const char *guest_lacks(enum program program);
 
 void vcpu_open(struct vcpu *v, struct kvm *k);
 void vcpu_close(struct vcpu *v);
@@ -115,6 +133,8 @@ void vcpu_set(struct vcpu *v, enum mode mode, enum program program, unsigned wat
 void vcpu_set_tables(struct vcpu *v, enum mode mode, unsigned watched, unsigned tables, bool rings);
 /* Errno of one KVM_RUN. */
 int vcpu_run(struct vcpu *v);
+/* The same for one that may have no end: then it is EINTR, after STUCK_SECONDS. */
+int vcpu_run_limited(struct vcpu *v);
 /* It is at the door, or at @page by a store or a load. */
 bool vcpu_is_at(const struct vcpu *v, unsigned page, bool is_write);
 /* Run to the door once; false: it came out elsewhere. */
@@ -129,7 +149,7 @@ void spin_stop(struct vcpu *v);
 /* While held, it is not in KVM_RUN. */
 void spin_hold(struct vcpu *v);
 void spin_release(struct vcpu *v);
-/* Wait until it has gone around @n times more; false: it is over. */
+/* Wait until it has gone around @n times more; false: it is over, or does not get there, which is its end, too. */
 bool spin_await(struct vcpu *v, uint64_t n);
 
 void sleep_us(unsigned us);

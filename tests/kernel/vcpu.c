@@ -8,16 +8,19 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fact.h"
 #include "kvm.h"
 
+const char *const mode_name[] = {"user", "supervisor"};
+
 void vcpu_open(struct vcpu *v, struct kvm *k)
 {
 	memset(v, 0, sizeof(*v));
 	v->k = k;
-	v->fd = ioctl(k->fd, KVM_CREATE_VCPU, 0ul);
+	v->fd = ioctl(k->fd, KVM_CREATE_VCPU, k->nr_vcpus++);
 	need(v->fd >= 0);
 	v->run_size = (size_t)ioctl(k->sys, KVM_GET_VCPU_MMAP_SIZE, 0);
 	v->run = mmap(NULL, v->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
@@ -54,6 +57,20 @@ int vcpu_run(struct vcpu *v)
 	return kvm_ioctl(v->fd, KVM_RUN, NULL);
 }
 
+int vcpu_run_limited(struct vcpu *v)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = KICK_SIGNAL};
+	struct itimerspec once = {.it_value.tv_sec = STUCK_SECONDS};
+	timer_t timer;
+	int err;
+
+	need(!timer_create(CLOCK_MONOTONIC, &event, &timer));
+	need(!timer_settime(timer, 0, &once, NULL));
+	err = vcpu_run(v);
+	timer_delete(timer);
+	return err;
+}
+
 bool vcpu_is_at(const struct vcpu *v, unsigned page, bool is_write)
 {
 	return v->run->exit_reason == KVM_EXIT_MMIO && v->run->mmio.is_write == is_write &&
@@ -65,19 +82,14 @@ bool vcpu_round(struct vcpu *v)
 	return !vcpu_run(v) && vcpu_is_at(v, DOOR, true);
 }
 
-static _Atomic uint64_t *own(const struct vcpu *v, unsigned word)
-{
-	return (_Atomic uint64_t *)(void *)(v->k->memory + PAGE_OWN * v->k->page) + word;
-}
-
 uint64_t vcpu_count(const struct vcpu *v)
 {
-	return *own(v, 0);
+	return *own_word(v->k, 0);
 }
 
 uint64_t vcpu_saw(const struct vcpu *v)
 {
-	return *own(v, 1);
+	return *own_word(v->k, 1);
 }
 
 const char *exit_name(uint32_t reason)
@@ -237,11 +249,24 @@ void spin_release(struct vcpu *v)
 	pthread_mutex_unlock(&v->lock);
 }
 
+/* A vCPU that is inside and gets nowhere: it is taken out before that is said, so that nothing else is said meanwhile. */
+static void give_up(struct vcpu *v)
+{
+	spin_hold(v);
+	if (!atomic_load(&v->over))
+		end_of(v, "KVM_RUN has no end");
+	spin_release(v);
+}
+
 bool spin_await(struct vcpu *v, uint64_t n)
 {
 	uint64_t until = vcpu_count(v) + n;
+	double start = seconds();
 
-	while (vcpu_count(v) < until && !atomic_load(&v->over))
+	while (vcpu_count(v) < until && !atomic_load(&v->over)) {
+		if (seconds() - start > STUCK_SECONDS)
+			give_up(v);
 		sleep_us(20);
+	}
 	return !atomic_load(&v->over);
 }
