@@ -10,10 +10,13 @@ class Count:
     def __init__(self, name):
         self.name = name
         self.count = dict.fromkeys(SUMMARY, 0)
+        self.tests = {}  # name: what came of it, the worst if it ran more than once
 
     def note(self, what, test, text=""):
         """Count a test; show it if it did not pass."""
         self.count[what] += 1
+        if self.tests.get(test) != "failed":
+            self.tests[test] = what
         if what != "passed":
             print(f"  {what}: {self.name} {test}" + (f": {text}" if text else ""), flush=True)
 
@@ -23,6 +26,15 @@ class Count:
             self.note("skipped", test, why)
         else:
             self.note("failed", test, "skipped without a reason")
+
+    def report(self):
+        """All that another program has to know."""
+        return {"name": self.name, "count": self.count, "tests": self.tests}
+
+    def take(self, report):
+        for what, number in report["count"].items():
+            self.count[what] += number
+        self.tests.update(report["tests"])
 
     def line(self):
         return ", ".join(f"{self.count[what]} {what}" for what in SUMMARY)

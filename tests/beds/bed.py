@@ -62,16 +62,35 @@ class Died(Exception):
     """The bed did not come up, twice."""
 
 
-@contextlib.contextmanager
-def only_bed():
-    """Two beds on a small machine would be ten times as slow, so all of a user's take turns."""
-    path = os.path.join(tempfile.gettempdir(), f"gpamap-beds-{os.getuid()}.lock")
-    with open(path, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say("waiting for another bed to end")
+# How many beds may run at once whose processors share a thread of this machine.
+TURNS = min(2, os.cpu_count() or 1)
+
+
+def lock_turns(locks, alone):
+    """Lock all of them, or any one."""
+    if alone:
+        for lock in locks:
             fcntl.flock(lock, fcntl.LOCK_EX)
+        return
+    while True:
+        for lock in locks:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def turn(alone):
+    """Beds that want more processors than there are would be ten times as slow, so all of a user's take turns. One
+    with a thread for each of its processors runs @alone."""
+    name = os.path.join(tempfile.gettempdir(), f"gpamap-beds-{os.getuid()}-")
+    with contextlib.ExitStack() as stack:
+        locks = [stack.enter_context(open(f"{name}{number}.lock", "w", encoding="utf-8")) for number in range(TURNS)]
+        start = time.monotonic()
+        lock_turns(locks, alone)
+        if time.monotonic() - start > 1:
+            say("waited for another bed to end")
         yield
 
 
@@ -159,7 +178,7 @@ class Bed:
             with open(initrd, "wb") as f, open(os.path.join(folder, "base.cpio"), "rb") as base:
                 shutil.copyfileobj(base, f)
                 f.write(self._pack(folder, commands, token))
-            with only_bed():
+            with turn(self.kind.threads):
                 ports = Ports()
                 writers = ports.writers()
                 process = subprocess.Popen(self._qemu(folder, initrd, writers), stdin=subprocess.DEVNULL,

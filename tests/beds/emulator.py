@@ -43,14 +43,14 @@ def take(program, unpacked, folder):
 def make(program, suite):
     """The beginning of the command line that runs the program as @suite has it; fetched if it is not there."""
     folder = os.path.join(kinds.CACHE, f"{program}-{suite}")
-    if not os.path.isdir(folder):
-        packages = Packages(kinds.HOST_ARCH, kinds.CACHE, suite)
-        unpacked = packages.fetch_all(PACKAGES[program], NOT_THESE)
-        shutil.rmtree(folder + ".new", ignore_errors=True)
-        take(program, unpacked, folder + ".new")
-        os.rename(folder + ".new", folder)
-        for one in unpacked:
-            shutil.rmtree(one)
+    with kinds.making():
+        if not os.path.isdir(folder):
+            unpacked = Packages(kinds.HOST_ARCH, kinds.CACHE, suite).fetch_all(PACKAGES[program], NOT_THESE)
+            shutil.rmtree(folder + ".new", ignore_errors=True)
+            take(program, unpacked, folder + ".new")
+            os.rename(folder + ".new", folder)
+            for one in unpacked:
+                shutil.rmtree(one)
     lib = os.path.join(folder, "lib")
     loader = archive.Elf(os.path.join(folder, program)).interpreter
     return (os.path.join(lib, os.path.basename(loader)), "--library-path", lib, os.path.join(folder, program),

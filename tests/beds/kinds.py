@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The kinds of test beds, and the making of what they boot: a kernel and the base of its initramfs."""
 
+import contextlib
+import fcntl
 import glob
 import os
 import platform
@@ -31,6 +33,11 @@ class Kind:
     qemu: tuple
     console: str
     modules: tuple = ()
+
+    @property
+    def threads(self):
+        """Has each processor a thread of its own?"""
+        return not any("thread=single" in word for word in self.qemu)
 
 
 # Both processors in one thread, in turns. With a thread for each, vCPUs die at times, whatever changes: see HACKING.md.
@@ -151,6 +158,15 @@ def find_busybox(folder):
     raise Unavailable("busybox-static has no busybox")
 
 
+@contextlib.contextmanager
+def making():
+    """One makes things in the cache at a time; others wait, and then find them made."""
+    os.makedirs(CACHE, exist_ok=True)
+    with open(os.path.join(CACHE, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def origin(kind):
     """What a bed's folder was made for. By which QEMU it is run makes no difference."""
     return repr(KINDS[kind.name]).encode()
@@ -163,10 +179,11 @@ def make(kind):
     folder = os.path.join(CACHE, kind.name)
     keep = os.path.join(folder, "keep")
     made = os.path.join(folder, "kind")
-    if not os.path.exists(made) or read(made) != origin(kind):
-        make_folder(kind, folder)
-    if not os.path.exists(keep) or os.stat(keep).st_mtime < os.stat(os.path.join(HERE, "keep.c")).st_mtime:
-        compile_keep(kind, keep)
+    with making():
+        if not os.path.exists(made) or read(made) != origin(kind):
+            make_folder(kind, folder)
+        if not os.path.exists(keep) or os.stat(keep).st_mtime < os.stat(os.path.join(HERE, "keep.c")).st_mtime:
+            compile_keep(kind, keep)
     return folder
 
 

@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The parts of the test beds that need no bed: selftest.py PROGRAM, any dynamic program of this machine."""
 
+import contextlib
+import fcntl
 import gzip
+import importlib.machinery
+import importlib.util
+import io
 import lzma
 import os
 import shutil
@@ -361,6 +366,77 @@ class EmulatorTest(unittest.TestCase):
             other = emulator.of_suite(kind, "trixie")
         self.assertEqual(other.qemu, ("ld.so", "qemu", *kind.qemu[1:]))
         self.assertEqual(kinds.origin(other), kinds.origin(kind))
+
+
+class TurnTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def locks(self):
+        locks = [open(os.path.join(self.folder, name), "w", encoding="utf-8") for name in "01"]
+        for lock in locks:
+            self.addCleanup(lock.close)
+        return locks
+
+    def free(self):
+        """How many turns are left."""
+        count = 0
+        for lock in self.locks():
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                count += 1
+            lock.close()
+        return count
+
+    def test_two_or_one_alone(self):
+        beds = [self.locks() for _ in range(3)]
+        for number, one in enumerate(beds[:2]):
+            bed.lock_turns(one, False)
+            self.assertEqual(self.free(), 1 - number)
+        for lock in (*beds[0], *beds[1]):
+            lock.close()
+        bed.lock_turns(beds[2], True)
+        self.assertEqual(self.free(), 0)
+
+    def test_who_is_alone(self):
+        alone = {name for name, kind in kinds.KINDS.items() if kind.threads}
+        self.assertEqual(alone, {name for name in kinds.KINDS if name.startswith("arm64")})
+
+
+class CheckTest(unittest.TestCase):
+    """How `make check` goes about a machine without KVM."""
+
+    @classmethod
+    def setUpClass(cls):
+        scripts = os.path.join(kinds.ROOT, "scripts")
+        loader = importlib.machinery.SourceFileLoader("check", os.path.join(scripts, "check"))
+        cls.check = importlib.util.module_from_spec(importlib.util.spec_from_loader("check", loader))
+        with mock.patch.object(sys, "path", [scripts, *sys.path]):
+            loader.exec_module(cls.check)
+
+    def test_missing_kvm(self):
+        for device, why in (("/nonexistent", "can't be opened"), ("/dev/null", "makes no VM")):
+            with mock.patch.dict(os.environ, GPAMAP_KVM_DEVICE=device):
+                self.assertIn(f"{device} {why}", self.check.missing_kvm())
+
+    def test_switch(self):
+        with mock.patch("platform.machine", return_value="x86_64"):
+            for value, why in (("no", "GPAMAP_NESTED=no"), ("yes", None)):
+                with mock.patch.dict(os.environ, GPAMAP_NESTED=value):
+                    self.assertEqual(self.check.no_bed(), why)
+        with mock.patch("platform.machine", return_value="aarch64"), mock.patch.dict(os.environ, GPAMAP_NESTED=""):
+            self.assertIn("aarch64", self.check.no_bed())
+
+    def test_only_what_the_bed_ran_is_left_to_it(self):
+        for tests, skipped in (({"kvm/a": "passed", "kvm/b": "failed", "kvm/c": "skipped"}, 1), ({"bed": "skipped"}, 4)):
+            build, one = self.check.Build("gcc", "gcc", "g++"), self.check.Bed()
+            build.left = dict.fromkeys(("kvm/a", "kvm/b", "kvm/c", "bench/d"), "no KVM")
+            one.tests = tests
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.check.settle([build], one)
+            self.assertEqual(build.count["skipped"], skipped)
 
 
 class CommandTest(unittest.TestCase):
