@@ -118,8 +118,8 @@ int arch_exit(struct pc *pc, struct pc_vcpu *vcpu)
 					    run->io.size, run->io.direction == KVM_EXIT_IO_OUT);
 		return r;
 	case KVM_EXIT_SHUTDOWN:
-		pc_end(pc, vcpu, PC_TRIPLE_FAULT, "vCPU %u: a triple fault at 0x%llx", vcpu->id,
-		       (unsigned long long)arch_instruction(vcpu));
+		/* Where is not told: KVM resets the vCPU on AMD's processors. */
+		pc_end(pc, vcpu, PC_TRIPLE_FAULT, "vCPU %u: a triple fault", vcpu->id);
 		return 0;
 	}
 	return -ENOSYS;

@@ -26,7 +26,8 @@ from packages import Packages, Unavailable
 SKIPPED = 77
 # For one boot. An emulated processor under load is slow; none of these boots comes near.
 LIMIT = 300
-APPEND = "console=ttyS0 quiet nokaslr pci=off tsc=reliable no_timer_check"
+# Without the TSC deadline timer: QEMU 7.2 loses its interrupts in two-processor guests, with no kick and no change of the map.
+APPEND = "console=ttyS0 quiet nokaslr pci=off tsc=reliable no_timer_check lapic=notscdeadline"
 TYPED = r"echo $((6 * 7))-typed\npoweroff -f\n"
 
 # Name: options, exit status, what has to be on standard output and on standard error. {boot} is kernel and initrd.
@@ -40,7 +41,7 @@ CASES = {
     "processors": ("{boot} -smp 65535", 1, "", "65535 vCPUs: this KVM has 1 to [0-9]+|at most 255"),
 }
 X86_CASES = {
-    "triple-fault": ("{boot} -m 256M -append '{append} reboot=t test=reset'", 2, "", "a triple fault at 0x"),
+    "triple-fault": ("{boot} -m 256M -append '{append} reboot=t test=reset'", 2, "", "a triple fault"),
 }
 
 
