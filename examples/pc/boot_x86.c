@@ -273,9 +273,10 @@ static void write_memory_map(const struct pc *pc, struct boot_params *zero)
 	}
 }
 
-/* The file's header, but for what the loader fills in. */
+/* All zero but the file's header, without what the loader fills in. */
 static void write_header(const struct kernel *k, struct boot_params *zero)
 {
+	memset(zero, 0, sizeof(*zero));
 	memcpy(&zero->hdr, &k->header, sizeof(zero->hdr));
 	zero->hdr.type_of_loader = OTHER_LOADER;
 	zero->hdr.setup_data = 0;
