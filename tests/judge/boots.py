@@ -35,8 +35,6 @@ APPEND = {
 # From the end of a change to the next, in ms, and how long a boot may take and the guest may say nothing, in s: by the
 # bed's clock, by which a boot takes 6 to 10.
 EVERY, LIMIT, SILENT = 10, 60, 12
-# The bed's clock counts instructions: so it makes no difference how busy this machine is.
-ACCEL = ("-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off")
 # The machine may be busy, and then the bed's seconds are none of ours.
 BED_LIMIT = 40 * LIMIT
 
@@ -83,19 +81,13 @@ def program(build, arch):
     return os.path.join(build, PROGRAM)
 
 
-def by_instructions(qemu):
-    """QEMU's command line with ACCEL in the place of what it has."""
-    at = qemu.index("-accel")
-    return (*qemu[:at], *ACCEL, *qemu[at + 2:])
-
-
 class InBed:
-    """Boots in a test bed."""
+    """Boots in a test bed, whose clock counts instructions. @program: the judge, for its processor."""
 
-    def __init__(self, kind, build):
-        self.kind = dataclasses.replace(kind, qemu=by_instructions(kind.qemu))
+    def __init__(self, kind, judge):
+        self.kind = kind.by_instructions()
         kinds.make(self.kind)
-        self.program = program(build, kind.arch)
+        self.program = judge
         self.files = list(zip(image.make(kind.arch), ("/kernel", "/initrd")))
         self.place = {"emulator": describe(self.kind), "Linux": "?", "guest": image.version(kind.arch)}
 
@@ -138,11 +130,11 @@ def describe(kind):
 # ------------------------------------------------------------------------- a few of them, as a test ---
 
 
-def quick(kind, build):
+def quick(kind, judge):
     """[(name, why it failed or None, why it was skipped or None)]: two boots of gpamap, one of naive and of kicks.
     gpamap has to be right if kicks is, and naive wrong in any case."""
     ours = [Boot("gpamap", 1), Boot("gpamap", 2)]
-    kicks, naive, *results = InBed(kind, build).boot([Boot("kicks", 1), Boot("naive", 1), *ours])
+    kicks, naive, *results = InBed(kind, judge).boot([Boot("kicks", 1), Boot("naive", 1), *ours])
     lame = None if kicks["right"] else f"a guest that only gets signals is wrong here, too: {kicks['ended']}"
     yield "judge/naive", "its guest was right" if naive["right"] else None, None
     for one in results:
