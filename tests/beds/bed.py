@@ -161,7 +161,7 @@ class Bed:
                 "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot",
                 "-kernel", os.path.join(folder, "kernel"), "-initrd", initrd,
                 "-append", f"console={self.kind.console} loglevel={level} panic=-1 rcupdate.rcu_cpu_stall_suppress=1 "
-                           "nowatchdog"]
+                           f"nowatchdog {self.kind.append}"]
         for name, writer in writers.items():
             line += ["-chardev", f"file,id={name},path=/dev/fd/{writer}"]
         line += ["-serial", "chardev:log"]
