@@ -150,8 +150,6 @@ static int check_guest_memfd(struct gpamap_sim *sim, const struct gpamap_sim_slo
 {
 	struct gm_slot slot = rules_slot(req);
 
-	if (req->guest_memfd > INT32_MAX)
-		return -EBADF;
 	for (unsigned i = 0; i < sim->nr_spaces; i++) {
 		const struct sim_table *t = atomic_load(&sim->space[i].table);
 
@@ -229,12 +227,16 @@ static int swap_in(struct gpamap_sim *sim, const struct change *c, struct sim_sl
 static int do_create(struct gpamap_sim *sim, const struct change *c)
 {
 	struct sim_slot *next;
+	bool guest_memfd = c->req->flags & GPAMAP_SIM_GUEST_MEMFD;
 	int r = 0;
 
-	if (c->req->flags & GPAMAP_SIM_GUEST_MEMFD)
-		r = check_guest_memfd(sim, c->req);
-	if (!r && beyond_last_gpa(sim, c->req))
+	/* In KVM's order: a file that is none, a place that is none, and only then pages that are bound elsewhere. */
+	if (guest_memfd && c->req->guest_memfd > INT32_MAX)
+		r = -EBADF;
+	else if (beyond_last_gpa(sim, c->req))
 		r = -EINVAL;
+	else if (guest_memfd)
+		r = check_guest_memfd(sim, c->req);
 	if (r)
 		return r;
 	next = make_slot(sim, c);
