@@ -131,10 +131,11 @@ def describe(kind):
 
 
 def quick(kind, judge):
-    """[(name, why it failed or None, why it was skipped or None)]: two boots of gpamap, one of naive and of kicks.
+    """[(name, why it failed or None, why it was skipped or None)]: two boots of gpamap, one of naive and of kicks, all with
+    one vCPU.
     gpamap has to be right if kicks is, and naive wrong in any case."""
-    ours = [Boot("gpamap", 1), Boot("gpamap", 2)]
-    kicks, naive, *results = InBed(kind, judge).boot([Boot("kicks", 1), Boot("naive", 1), *ours])
+    ours = [Boot("gpamap", 2), Boot("gpamap", 4)]
+    kicks, naive, *results = InBed(kind, judge).boot([Boot("kicks", 2), Boot("naive", 2), *ours])
     lame = None if kicks["right"] else f"a guest that only gets signals is wrong here, too: {kicks['ended']}"
     yield "judge/naive", "its guest was right" if naive["right"] else None, None
     for one in results:
