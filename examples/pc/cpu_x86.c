@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Processors: what CPUID says, the local APIC, and the state in which Linux's 64-bit boot protocol begins. */
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,8 @@ static int set_cpuid(struct pc *pc, struct pc_vcpu *vcpu)
 		 * KVM's own local APIC, which this one has. */
 		if (e->function == 1)
 			e->ecx |= HYPERVISOR | (deadline ? TSC_DEADLINE : 0);
+		if (e->function == KVM_CPUID_FEATURES && pc->options.no_pv_eoi)
+			e->eax &= ~(1u << KVM_FEATURE_PV_EOI);
 	}
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
 		r = pc_fail(&pc->error, -errno, "vCPU %u: KVM_SET_CPUID2: %s", vcpu->id,

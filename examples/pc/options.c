@@ -10,13 +10,15 @@
 #define DEFAULT_MEMORY (128ULL << 20)
 
 const char pc_usage[] =
-	"usage: gpamap-pc -kernel FILE [-initrd FILE] [-append STRING] [-m SIZE] [-smp N]\n"
+	"usage: gpamap-pc -kernel FILE [-initrd FILE] [-append STRING] [-m SIZE] [-smp N] [-cpu "
+	"host[,kvm-pv-eoi=off]]\n"
 	"\n"
 	"  -kernel FILE     the Linux kernel that is booted\n"
 	"  -initrd FILE     its initial file system\n"
 	"  -append STRING   its command line; Linux sees the terminal with console=ttyS0\n"
 	"  -m SIZE          memory: MiB, or with K, M, G or T; 128M if not given\n"
 	"  -smp N           processors; 1 if not given\n"
+	"  -cpu host,kvm-pv-eoi=off   on x86: each end of an interrupt is an exit\n"
 	"  -nographic, -no-reboot   accepted: this is how it always is\n"
 	"\n"
 	"Ctrl-A x ends it, Ctrl-A Ctrl-A is Ctrl-A. Exit status: 0 the guest has powered off, or "
@@ -68,6 +70,17 @@ static int parse_cpus(const char *text, struct pc_options *options, struct pc_er
 	return 0;
 }
 
+/* Of all that QEMU's -cpu can say, what is needed here. */
+static int parse_cpu(const char *text, struct pc_options *options, struct pc_error *error)
+{
+	options->no_pv_eoi = strcmp(text, "host,kvm-pv-eoi=off") == 0;
+	if (options->no_pv_eoi || strcmp(text, "host") == 0 ||
+	    strcmp(text, "host,kvm-pv-eoi=on") == 0)
+		return 0;
+	return pc_fail(error, -EINVAL, "-cpu %s: there is host, and on x86 host,kvm-pv-eoi=off",
+		       text);
+}
+
 static int take(const char *name, const char *value, struct pc_options *options,
 		struct pc_error *error)
 {
@@ -79,6 +92,8 @@ static int take(const char *name, const char *value, struct pc_options *options,
 		options->append = value;
 	else if (strcmp(name, "m") == 0)
 		return parse_memory(value, options, error);
+	else if (strcmp(name, "cpu") == 0)
+		return parse_cpu(value, options, error);
 	else
 		return parse_cpus(value, options, error);
 	return 0;
@@ -93,7 +108,8 @@ static bool is_one_of(const char *name, const char *const *names)
 
 int pc_options_parse(int argc, char **argv, struct pc_options *options, struct pc_error *error)
 {
-	static const char *const with_value[] = {"kernel", "initrd", "append", "m", "smp", NULL};
+	static const char *const with_value[] = {"kernel", "initrd", "append", "m",
+						 "smp",	   "cpu",    NULL};
 	static const char *const alone[] = {"nographic", "no-reboot", NULL};
 	static const char *const help[] = {"h", "help", NULL};
 

@@ -31,6 +31,7 @@ struct pc_options {
 	const char *append; /* the kernel's command line; NULL: "" */
 	uint64_t memory;    /* bytes */
 	unsigned cpus;
+	bool no_pv_eoi; /* x86: each end of an interrupt is an exit; KVM's way without one is not offered to the guest */
 	struct gpamap_options map;
 	/* What the guest writes to its serial line; NULL: to standard output. Called by vCPU threads, by one at a time. */
 	void (*output)(void *opaque, const void *bytes, size_t count);

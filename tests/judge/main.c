@@ -230,6 +230,7 @@ static int judge(struct judge *j)
 		.initrd = o->initrd,
 		.memory = o->memory,
 		.cpus = o->cpus,
+		.no_pv_eoi = o->no_pv_eoi,
 		.map = {.flags = o->strategy->map_flags, .timeout_ms = 60000},
 		.output = output,
 		.map_ram = map_ram,

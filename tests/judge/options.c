@@ -26,6 +26,7 @@ static const char usage[] =
 	"  --strategy NAME   none, kicks (signals only), naive, inhibit, gpamap (default),\n"
 	"                    gpamap-zap-slot-only\n"
 	"  --smp N           vCPUs: 1\n"
+	"  --no-pv-eoi       on x86: each end of an interrupt is an exit\n"
 	"  --memory MIB      256\n"
 	"  --every MS        from the end of a change to the next, if it did not take longer "
 	"itself: 20\n"
@@ -37,10 +38,19 @@ static const char usage[] =
 	"no KVM.\n";
 
 static const struct option names[] = {
-	{"kernel", 1, NULL, 'k'},   {"initrd", 1, NULL, 'i'}, {"append", 1, NULL, 'a'},
-	{"strategy", 1, NULL, 's'}, {"smp", 1, NULL, 'n'},    {"memory", 1, NULL, 'm'},
-	{"every", 1, NULL, 'e'},    {"seed", 1, NULL, 'r'},   {"limit", 1, NULL, 'l'},
-	{"silent", 1, NULL, 'q'},   {"show", 0, NULL, 'v'},   {0},
+	{"kernel", 1, NULL, 'k'},
+	{"initrd", 1, NULL, 'i'},
+	{"append", 1, NULL, 'a'},
+	{"strategy", 1, NULL, 's'},
+	{"smp", 1, NULL, 'n'},
+	{"memory", 1, NULL, 'm'},
+	{"every", 1, NULL, 'e'},
+	{"seed", 1, NULL, 'r'},
+	{"limit", 1, NULL, 'l'},
+	{"silent", 1, NULL, 'q'},
+	{"show", 0, NULL, 'v'},
+	{"no-pv-eoi", 0, NULL, 'p'},
+	{0},
 };
 
 static bool number(const char *text, double least, double most, double *ret)
@@ -85,6 +95,9 @@ static bool take(struct options *o, int option)
 		return choose_strategy(o, optarg);
 	case 'v':
 		o->show = true;
+		return true;
+	case 'p':
+		o->no_pv_eoi = true;
 		return true;
 	case 'n':
 		right = number(optarg, 1, 64, &n);

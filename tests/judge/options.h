@@ -13,6 +13,7 @@ struct options {
 	const struct strategy *strategy;
 	uint64_t memory;
 	unsigned cpus;
+	bool no_pv_eoi;
 	double every_ms; /* from the end of a change to the next */
 	uint64_t seed;
 	double limit_s;	 /* for the whole boot */

@@ -21,14 +21,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "beds"))
 # pylint: disable=wrong-import-position
 import archive
 import bed
+import guests
 import kinds
 from packages import Packages, Unavailable
 
 SKIPPED = 77
 # For one boot. An emulated processor under load is slow; none of these boots comes near.
 LIMIT = 300
-# Without the TSC deadline timer: QEMU 7.2 loses its interrupts in two-processor guests, with no kick and no change of the map.
-APPEND = "console=ttyS0 quiet nokaslr pci=off tsc=reliable no_timer_check lapic=notscdeadline"
 TYPED = r"echo $((6 * 7))-typed\npoweroff -f\n"
 
 # Name: options, exit status, what has to be on standard output and on standard error. {boot} is kernel and initrd.
@@ -59,10 +58,11 @@ def cases(arch):
     return CASES | X86_CASES if arch == "amd64" else CASES
 
 
-def shell_line(program, options, kernel, image):
+def shell_line(program, options, kernel, image, arch, cpu="host"):
     """One case, as the shell takes it, with what is typed on standard input."""
-    boot = f"-kernel {kernel} -initrd {image}" + ("" if "-append" in options else f" -append '{APPEND}'")
-    options = options.format(boot=boot, initrd=image, append=APPEND)
+    append = guests.APPEND[arch] + " quiet"
+    boot = f"-cpu {cpu} -kernel {kernel} -initrd {image}" + ("" if "-append" in options else f" -append '{append}'")
+    options = options.format(boot=boot, initrd=image, append=append)
     return f"printf '{TYPED}' | {program} {options}"
 
 
@@ -87,9 +87,10 @@ def in_bed(kind, program):
         image.flush()
         files = [(os.path.join(kinds.CACHE, kind.name, "kernel"), "/kernel"), (image.name, "/initrd"),
                  (program, "/gpamap-pc")]
-        lines = {name: shell_line("/gpamap-pc", options, "/kernel", "/initrd")
+        cpu = "host,kvm-pv-eoi=off" if guests.no_pv_eoi(kind.arch) else "host"
+        lines = {name: shell_line("/gpamap-pc", options, "/kernel", "/initrd", kind.arch, cpu)
                  for name, (options, *_) in cases(kind.arch).items()}
-        results = bed.Bed(kind, files=files, memory=1536).run(
+        results = bed.Bed(kind, files=files, memory=1536, cpus=guests.processors(kind.arch)).run(
             [bed.Command(["sh", "-c", line], LIMIT) for line in lines.values()])
     return {name: judge(name, result.status, result.out, result.err + result.note.encode())
             for name, result in zip(lines, results)}
@@ -109,7 +110,7 @@ def here(program):
         image.write(initrd(busybox))
         image.flush()
         for name, (options, *_) in cases(kinds.HOST_ARCH).items():
-            run = subprocess.run(["sh", "-c", shell_line(program, options, kernel, image.name)], capture_output=True,
+            run = subprocess.run(["sh", "-c", shell_line(program, options, kernel, image.name, kinds.HOST_ARCH)], capture_output=True,
                                  timeout=LIMIT)
             good[name] = judge(name, run.returncode, run.stdout, run.stderr)
     return good

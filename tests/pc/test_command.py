@@ -22,6 +22,9 @@ REFUSED = [
       for size in ("", "0", "-1", "x", "1X", "1MM", " 1", "256MB", "18446744073709551616", "99999999T")),
     *((["-kernel", "k", "-smp", n], None, re.escape(f"-smp {n}: a number of processors is needed, 1 or more, as in -smp 2"))
       for n in ("", "0", "-1", "two", "2x", "65536", "99999999999999999999")),
+    *((["-kernel", "k", "-cpu", cpu], None, re.escape(f"-cpu {cpu}: there is host, and on x86 host,kvm-pv-eoi=off"))
+      for cpu in ("", "max", "host,", "host,kvm-pv-eoi", "host,kvm-pv-eoi=no", "host,kvm=off")),
+    (["-kernel", "k", "-cpu", "host,kvm-pv-eoi=off"], "/dev/null", "/dev/null is not a KVM of version 12"),
     (["-kernel", "k"], "/nonexistent", "no /nonexistent: this processor has no virtualization, its firmware keeps it, or KVM "
                                        r"is not loaded \(on x86: modprobe kvm_intel or kvm_amd\)"),
     (["-kernel", "k"], "/dev/null", "/dev/null is not a KVM of version 12"),
