@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Linux in gpamap-pc: boot.py [--bed BED] PROGRAM
+"""Linux in gpamap-pc: boot.py [--bed BED] [--show] PROGRAM
 
 It is booted with two processors, powers off, resets, ends by a triple fault, and does what is typed into its shell; and
 files and options are refused that only a machine with KVM can judge. Without --bed, on this machine's KVM, with the kernel
 $GPAMAP_PC_KERNEL and a static busybox, $GPAMAP_PC_BUSYBOX or /bin/busybox. With --bed, in that test bed, with its own;
-the bed's clock counts instructions then.
+the bed's clock counts instructions then. With --show it is only booted and powers off, and all that it says is printed.
 """
 
 import argparse
@@ -40,6 +40,7 @@ CASES = {
     "memory": ("{boot} -m 16M", 1, "", "too little memory"),
     "processors": ("{boot} -smp 65535", 1, "", "65535 vCPUs: this KVM has 1 to [0-9]+|at most 255"),
 }
+SHOWN = "power-off"
 X86_CASES = {
     "triple-fault": ("{boot} -m 256M -append '{append} reboot=t test=reset'", 2, "", "a triple fault"),
 }
@@ -58,9 +59,9 @@ def cases(arch):
     return CASES | X86_CASES if arch == "amd64" else CASES
 
 
-def shell_line(program, options, kernel, image, arch, cpu="host"):
+def shell_line(program, options, kernel, image, arch, cpu="host", quiet=" quiet"):
     """One case, as the shell takes it, with what is typed on standard input."""
-    append = guests.APPEND[arch] + " quiet"
+    append = guests.APPEND[arch] + quiet
     boot = f"-cpu {cpu} -kernel {kernel} -initrd {image}" + ("" if "-append" in options else f" -append '{append}'")
     options = options.format(boot=boot, initrd=image, append=append)
     return f"printf '{TYPED}' | {program} {options}"
@@ -77,7 +78,7 @@ def judge(name, status, out, err):
     return good
 
 
-def in_bed(kind, program):
+def in_bed(kind, program, show=False):
     """{case: did it go as it should}"""
     kind = kind.by_instructions()
     packages = Packages(kind.arch, kinds.CACHE)
@@ -88,10 +89,12 @@ def in_bed(kind, program):
         files = [(os.path.join(kinds.CACHE, kind.name, "kernel"), "/kernel"), (image.name, "/initrd"),
                  (program, "/gpamap-pc")]
         cpu = "host,kvm-pv-eoi=off" if guests.no_pv_eoi(kind.arch) else "host"
-        lines = {name: shell_line("/gpamap-pc", options, "/kernel", "/initrd", kind.arch, cpu)
-                 for name, (options, *_) in cases(kind.arch).items()}
+        lines = {name: shell_line("/gpamap-pc", options, "/kernel", "/initrd", kind.arch, cpu, "" if show else " quiet")
+                 for name, (options, *_) in cases(kind.arch).items() if not show or name == SHOWN}
         results = bed.Bed(kind, files=files, memory=1536, cpus=guests.processors(kind.arch)).run(
             [bed.Command(["sh", "-c", line], LIMIT) for line in lines.values()])
+    if show:
+        print(results[0].out.decode(errors="replace"))
     return {name: judge(name, result.status, result.out, result.err + result.note.encode())
             for name, result in zip(lines, results)}
 
@@ -119,10 +122,13 @@ def here(program):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bed", choices=kinds.KINDS)
+    parser.add_argument("--show", action="store_true")
     parser.add_argument("program")
     options = parser.parse_args()
+    if options.show and not options.bed:
+        parser.error("--show needs a bed")
     try:
-        good = in_bed(kinds.KINDS[options.bed], options.program) if options.bed else here(options.program)
+        good = in_bed(kinds.KINDS[options.bed], options.program, options.show) if options.bed else here(options.program)
     except Unavailable as why:
         print(f"SKIP: {why}")
         return SKIPPED
