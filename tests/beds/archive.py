@@ -41,6 +41,12 @@ class Archive:
         self.folder(os.path.dirname(name.strip("/")))
         self._add(name.strip("/"), stat.S_IFCHR | 0o600, rdev=(major, minor))
 
+    def shell(self, busybox):
+        """The console, which the kernel opens before anything mounts /dev, and the program @busybox as the shell."""
+        self.device("dev/console", 5, 1)
+        self.file("bin/busybox", busybox)
+        self.link("bin/sh", "busybox")
+
     def content(self):
         self._add("TRAILER!!!", 0)
         return b"".join(self.parts)

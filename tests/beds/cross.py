@@ -51,7 +51,7 @@ def make():
     root, wanted = kinds.sysroot(ARCH), " ".join(LIBRARIES)
     # What it was made of: one that an older list has made lacks something.
     stamp = os.path.join(root, "libraries")
-    if not os.path.exists(stamp) or open(stamp, encoding="utf-8").read() != wanted:
+    if not os.path.exists(stamp) or kinds.read(stamp) != wanted.encode():
         shutil.rmtree(root + ".new", ignore_errors=True)
         for folder in Packages(ARCH, kinds.CACHE).fetch_all(LIBRARIES, NOT_THESE):
             shutil.copytree(folder, root + ".new", symlinks=True, dirs_exist_ok=True,
@@ -62,7 +62,7 @@ def make():
         os.rename(root + ".new", root)
     # It has absolute paths, and the tree may have been moved.
     path, text = os.path.join(root, "cross.ini"), CROSS_FILE.format(triplet=TRIPLET, root=root)
-    if not os.path.exists(path) or open(path, encoding="utf-8").read() != text:
+    if not os.path.exists(path) or kinds.read(path) != text.encode():
         with open(path, "w", encoding="utf-8") as f:
             f.write(text)
     return path

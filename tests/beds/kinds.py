@@ -146,10 +146,7 @@ def compile_keep(kind, output):
 
 def base_archive(kind, kernel_folders, busybox):
     a = archive.Archive()
-    # The kernel opens it before /dev is mounted.
-    a.device("dev/console", 5, 1)
-    a.file("bin/busybox", read(busybox))
-    a.link("bin/sh", "busybox")
+    a.shell(read(busybox))
     a.link("sbin", "bin")
     a.folder("bed/modules")
     order = kernel.modules(kernel_folders, kind.modules)
