@@ -27,16 +27,16 @@
 #define PAGE UINT64_C(4096)
 #define KICK SIGUSR1
 
-/* Does the code run with a sanitizer, and so several times slower? */
+/* Does the code run several times slower than it does by itself: with a sanitizer, or, as check-nested says, emulated? */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
+#define SLOW 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
+#define SLOW 1
 #endif
 #endif
-#ifndef SANITIZED
-#define SANITIZED 0
+#ifndef SLOW
+#define SLOW 0
 #endif
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

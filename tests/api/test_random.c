@@ -6,7 +6,7 @@
 #include "model.h"
 
 /* Of each sort. */
-#define ROUNDS (SANITIZED ? 3000 : 20000)
+#define ROUNDS (SLOW ? 3000 : 20000)
 #define MEM_PAGES 64
 #define MEMS 4 /* ids 1 to 4 */
 

@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-#define MANY (SANITIZED ? 2000 : 16000)
+#define MANY (SLOW ? 2000 : 16000)
 /* Times what a commit costs that goes well; of which it does the half again, and something for each that is left. What
  * looks at all of these for each of them is 100 times as slow. */
 #define MOST 10
