@@ -162,6 +162,17 @@ static void test_ends(void **state)
 	ends(TRIPLE_FAULT, PC_TRIPLE_FAULT, "vCPU 0: a triple fault", KVM_EXIT_SHUTDOWN);
 }
 
+/* The vCPUs' threads write it under the lock, and may do so again while they are parked. */
+static bool both_parked(struct pc *pc)
+{
+	bool both;
+
+	pthread_mutex_lock(&pc->lock);
+	both = pc->vcpus[0].parked && pc->vcpus[1].parked;
+	pthread_mutex_unlock(&pc->lock);
+	return both;
+}
+
 /* The second vCPU waits in KVM_RUN for the guest to start it, and has to come out of there as well. */
 static void test_pause(void **state)
 {
@@ -180,7 +191,7 @@ static void test_pause(void **state)
 		pc_resume(pc);
 		usleep(2000);
 		assert_int_equal(*counter(pc), before);
-		assert_true(pc->vcpus[0].parked && pc->vcpus[1].parked);
+		assert_true(both_parked(pc));
 		pc_resume(pc);
 	}
 	/* An end comes through a pause, and a pause through an end. */
