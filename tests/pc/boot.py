@@ -82,7 +82,7 @@ def in_bed(kind, program, show=False):
     """{case: did it go as it should}; None for a case in which an x86 bed hung. So shows the emulator's fault that
     doc/judge.md tells of: the guest spins for a lock that it holds itself. A guest that waits in vain is idle: the bed's
     clock runs on to the time limit, and the bed ends the case itself."""
-    kind = kind.by_instructions()
+    kind = guests.bed_kind(kind)
     packages = Packages(kind.arch, kinds.CACHE)
     kinds.make(kind)
     with tempfile.NamedTemporaryFile() as image:
