@@ -27,8 +27,9 @@
 #define PAGE UINT64_C(4096)
 #define KICK SIGUSR1
 
-/* Does the code run several times slower than it does by itself: with a sanitizer, or, as check-nested says, emulated? */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* Does the code run several times slower than by itself: with a sanitizer, or emulated, as the build's option says? */
+#if defined(SLOW)
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SLOW 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
