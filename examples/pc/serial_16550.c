@@ -179,7 +179,9 @@ static void write_register(struct pc_serial *s, unsigned reg, uint8_t byte)
 		s->ier = byte & IER_BITS;
 		break;
 	case IIR_FCR:
-		if ((byte & FCR_CLEAR) || s->fifo_on != (bool)(byte & FCR_FIFO))
+		/* What the holding register has when the FIFO is turned on becomes its first byte: Linux enables the
+		 * interrupt, so that something may be typed, before the FIFO. */
+		if ((byte & FCR_CLEAR) || (s->fifo_on && !(byte & FCR_FIFO)))
 			clear(s);
 		s->fifo_on = byte & FCR_FIFO;
 		break;

@@ -218,6 +218,29 @@ static void test_typed_ahead(void **state)
 	assert_int_equal(get(l, LSR) & 1, 0);
 }
 
+/* As Linux does it: the interrupt is enabled before the FIFO. */
+static void test_typed_before_the_fifo(void **state)
+{
+	static const char text[] = "echo\n";
+	struct line *l = *state;
+
+	begin_to_type(l, text);
+	set(l, IIR_FCR, 7);
+	set(l, IIR_FCR, 0);
+	set(l, MCR, DTR | RTS | OUT2);
+	set(l, IER, RECEIVED);
+	while (!(get(l, LSR) & 1))
+		usleep(1000);
+	set(l, IIR_FCR, 1);
+	set(l, IIR_FCR, 0x81);
+	for (size_t i = 0; i < strlen(text); i++) {
+		while (!(get(l, LSR) & 1))
+			usleep(1000);
+		assert_int_equal(get(l, DATA), text[i]);
+	}
+	assert_int_equal(get(l, LSR) & 1, 0);
+}
+
 static void test_hang_up(void **state)
 {
 	struct line *l = *state;
@@ -239,6 +262,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_send, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_receive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_typed_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_typed_before_the_fifo, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hang_up, setup, teardown),
 	};
 
