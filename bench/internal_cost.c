@@ -97,6 +97,7 @@ static void commit(struct rig *r, double *flattened, double *planned)
 		.alloc = &gm_alloc_default,
 		.page_size = PAGE,
 		.max_slot_size = GIB,
+		.most_slot_size = GIB,
 		.stamp = ++r->stamp,
 		.nr_spaces = 1,
 		.slots = &r->slots,

@@ -85,9 +85,10 @@ struct gpamap_options {
 	int kick_signal;
 	/* How long a commit may wait, in ms, where it does not say itself. 0: 5000. */
 	unsigned timeout_ms;
-	/* No slot is larger, and slots are cut at multiples of it; a power of two of at least a page.
+	/* Slots are cut at multiples of it, so that none is larger; a power of two of at least a page.
 	 * Bounds what a change has to delete and re-create. 0: 1 GiB, which keeps huge pages whole. More than 2^30
-	 * pages count as 2^30: KVM has no slot of 2^31. */
+	 * pages count as 2^30: KVM has no slot of 2^31. Where slots run short it gives way: slots may then be 2, 4, 8 ...
+	 * times as large, up to 2^30 pages, before a commit is refused for want of slots. */
 	uint64_t max_slot_size;
 	/* Use no more slots per address space than this. 0: as many as KVM has. */
 	uint32_t max_slots;

@@ -32,13 +32,13 @@ static int check_alloc(const struct gpamap_options *opt, struct gm_msg *msg)
 		       opt->alloc ? "alloc" : "free", opt->alloc ? "free" : "alloc");
 }
 
-/* Slots are cut at multiples of it, so none is larger (P3: no limit is left for KVM to find). */
-static uint64_t max_slot_size(const struct gpamap_options *opt, uint64_t page_size)
+/* Slots are cut at multiples of these, so none is larger (P3: no limit is left for KVM to find). */
+static void set_slot_sizes(struct gpamap *m, const struct gpamap_options *opt, uint64_t page_size)
 {
 	uint64_t size = opt->max_slot_size ? opt->max_slot_size : DEFAULT_MAX_SLOT_SIZE;
-	uint64_t most = MAX_SLOT_PAGES * page_size;
 
-	return size < most ? size : most;
+	m->most_slot_size = MAX_SLOT_PAGES * page_size;
+	m->max_slot_size = size < m->most_slot_size ? size : m->most_slot_size;
 }
 
 static bool can_be_caught(int signo)
@@ -189,7 +189,7 @@ int gm_map_new(struct gm_backend *backend, const struct gm_alloc *alloc,
 	m->nr_spaces = opt->spaces ? opt->spaces : 1;
 	m->timeout_ms = opt->timeout_ms ? opt->timeout_ms : DEFAULT_TIMEOUT_MS;
 	m->faults_may_block = opt->flags & GPAMAP_FAULTS_MAY_BLOCK;
-	m->max_slot_size = max_slot_size(opt, backend->caps.limits.page_size);
+	set_slot_sizes(m, opt, backend->caps.limits.page_size);
 	backend->alloc = &m->alloc; /* the caller's was on its stack */
 	atomic_init(&m->refs, 1);
 	pthread_mutex_init(&m->edit, NULL);

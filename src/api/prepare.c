@@ -64,6 +64,7 @@ static int plan(struct gm_commit *c, unsigned flags)
 		.alloc = &m->alloc,
 		.page_size = m->map.page_size,
 		.max_slot_size = m->max_slot_size,
+		.most_slot_size = m->most_slot_size,
 		/* In a broken map nothing runs. Where faults may block, no vCPU may be inside while an ioctl waits
 		 * for KVM's SRCU (P6). */
 		.one_instant =

@@ -3,9 +3,10 @@
  * Do the slots fit, at every moment? Early creates stand beside all old slots, critical ones beside those that
  * the critical part does not delete.
  *
- * Where they don't, memory that goes to another place moves there. If that is not enough, pieces are merged again. That shuts the gate, so more than needed are merged at a time.
- * What still does not fit waits for the gate to shut: early creates become critical, and late deletes
- * make room for them there.
+ * Where they don't, memory that goes to another place moves there. If that is not enough, pieces are merged again.
+ * That shuts the gate, so more than needed are merged at a time. If nothing is left to be merged, slots may be larger
+ * than they are otherwise. What still does not fit waits for the gate to shut: early creates become critical, and late
+ * deletes make room for them there.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -97,21 +98,35 @@ int gm_draft_fit(struct gm_draft *d)
 	return 0;
 }
 
-static int merge(struct gm_draft *d, size_t want, bool *again)
+static int64_t surplus(const struct gm_draft *d)
 {
-	int64_t before = (int64_t)d->come.n - (int64_t)d->gone.n, after;
+	return (int64_t)d->come.n - (int64_t)d->gone.n;
+}
+
+/* Moves that don't pay may not be needed any more. */
+static int classify_again(struct gm_draft *d, bool *again)
+{
+	int err;
+
+	d->more_moves = 0;
+	*again = true;
+	err = gm_draft_classify(d);
+	return err ? err : gm_draft_pair(d);
+}
+
+/* @helpless: late deletes, if they became critical, would not make enough room. */
+static int merge_or_widen(struct gm_draft *d, size_t want, bool helpless, bool *again)
+{
+	int64_t before = surplus(d);
 	bool found;
 	int err = gm_draft_merge(d, want, &found);
 
-	if (err || !found)
-		return err;
-	*again = true;
-	err = gm_draft_classify(d);
+	if (!err && !found)
+		return helpless && gm_draft_widen(d) ? classify_again(d, again) : 0;
 	if (!err)
-		err = gm_draft_pair(d);
-	after = (int64_t)d->come.n - (int64_t)d->gone.n;
-	if (!err && after < before)
-		d->merged = (uint32_t)(before - after);
+		err = classify_again(d, again);
+	if (!err && surplus(d) < before)
+		d->merged += (uint32_t)(before - surplus(d));
 	return err;
 }
 
@@ -141,5 +156,6 @@ int gm_draft_relieve(struct gm_draft *d, bool *again)
 	}
 	if (lacking(&b) <= 0)
 		return 0;
-	return merge(d, (size_t)lacking(&b) + gm_draft_capacity(d) / SURPLUS_PART, again);
+	return merge_or_widen(d, (size_t)lacking(&b) + gm_draft_capacity(d) / SURPLUS_PART,
+			      lacking(&b) > b.late, again);
 }

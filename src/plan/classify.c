@@ -174,7 +174,7 @@ static int find_area(struct gm_draft *d)
 static int check_count(struct gm_draft *d, struct gm_range r)
 {
 	uint64_t most = 2 * (uint64_t)gm_draft_capacity(d);
-	uint64_t blocks = r.last / d->in->max_slot_size - r.first / d->in->max_slot_size;
+	uint64_t blocks = r.last / d->block - r.first / d->block;
 
 	if (blocks < most && d->come.n + blocks + 1 <= most)
 		return 0;
@@ -185,7 +185,7 @@ static int check_count(struct gm_draft *d, struct gm_range r)
 
 static int create_run(struct gm_draft *d, struct gm_run run)
 {
-	uint64_t block = d->in->max_slot_size - 1;
+	uint64_t block = d->block - 1;
 	struct gm_range r;
 	int err;
 
@@ -225,7 +225,7 @@ static int create_range(struct gm_draft *d, struct gm_range r)
 	return 0;
 }
 
-int gm_draft_classify(struct gm_draft *d)
+static int classify(struct gm_draft *d)
 {
 	int err = collect_touched(d);
 
@@ -236,5 +236,23 @@ int gm_draft_classify(struct gm_draft *d)
 	d->come.n = 0;
 	for (size_t i = 0; !err && i < d->area.n; i++)
 		err = create_range(d, d->area.r[i]);
+	return err;
+}
+
+bool gm_draft_widen(struct gm_draft *d)
+{
+	if (d->block >= d->in->most_slot_size)
+		return false;
+	d->block *= 2;
+	return true;
+}
+
+int gm_draft_classify(struct gm_draft *d)
+{
+	int err;
+
+	do
+		err = classify(d);
+	while (err == -ENOSPC && gm_draft_widen(d));
 	return err;
 }

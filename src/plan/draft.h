@@ -66,6 +66,7 @@ struct gm_draft {
 	struct gm_slots *slots;
 	const struct gm_node *old_view;
 	const struct gm_node *view;
+	uint64_t block;		   /* no piece that comes is larger; grows when ids run short */
 	struct gm_windows touched; /* ranges to look at, in whole pages */
 	struct gm_windows area;	   /* of these, and of what goes, the part that no slot keeps */
 	struct gm_pieces gone;
@@ -99,7 +100,12 @@ struct gm_slot gm_run_slot(const struct gm_run *run, unsigned space);
 /* The whole pages in @r, or, with @outward, those that it touches. False: none. */
 bool gm_range_to_pages(struct gm_range r, uint64_t page_size, bool outward, struct gm_range *ret);
 
-/* classify.c: fill touched, gone, kept, area and come, anew. -ENOMEM, -ENOSPC, -EPERM. */
+/* classify.c */
+
+/* Let what comes have twice the size. False: no slot may be larger. To be classified anew. */
+bool gm_draft_widen(struct gm_draft *d);
+/* Fill touched, gone, kept, area and come, anew; widened where what comes could never fit otherwise. -ENOMEM, -ENOSPC,
+ * -EPERM. */
 int gm_draft_classify(struct gm_draft *d);
 
 /* moves.c: mark what overlaps, and pair what could be one move. -ENOMEM. */
@@ -119,8 +125,9 @@ bool gm_drafts_decide(struct gm_draft *drafts, unsigned n);
 
 /* budget.c */
 
-/* If more slots are needed than allowed, use moves, and if that isn't enough merge pieces; *@again: then it is paired
- * anew, and to be bound and phased again. -ENOMEM, -ENOSPC, -EPERM. pre: phased. */
+/* If more slots are needed than allowed, use moves, and if that isn't enough merge pieces, and if there are none left
+ * to be merged widen. *@again: then it is paired anew, to be bound and phased, and relieved again. -ENOMEM, -ENOSPC,
+ * -EPERM. pre: phased. */
 int gm_draft_relieve(struct gm_draft *d, bool *again);
 /* See to it that no more slots than allowed are needed at any time. -ENOSPC. pre: phased. */
 int gm_draft_fit(struct gm_draft *d);

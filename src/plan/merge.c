@@ -83,11 +83,9 @@ static bool next_entry(struct walk *w, struct entry *ret)
 /* Memory of a guest_memfd may be private, and not outlive its slot: it is never touched without need. */
 static bool may_merge(const struct gm_draft *d, const struct entry *a, const struct entry *b)
 {
-	uint64_t block = d->in->max_slot_size;
-
 	return a->slot.gpa.last + 1 == b->slot.gpa.first && a->slot.flags == b->slot.flags &&
 	       !(a->slot.flags & GM_SLOT_GUEST_MEMFD) &&
-	       a->slot.gpa.first / block == b->slot.gpa.last / block &&
+	       a->slot.gpa.first / d->block == b->slot.gpa.last / d->block &&
 	       gm_slot_same_backing(&a->slot, &b->slot);
 }
 
@@ -124,8 +122,8 @@ static int by_age(const void *a, const void *b)
 /* A slot may be in two pairs; to be in the list twice does no harm. */
 static int force(struct gm_draft *d, const struct pairs *pairs, size_t n)
 {
-	int err = gm_array_reserve(d->alloc, (void **)&d->forced, &d->forced_room, 2 * n,
-				   sizeof(*d->forced));
+	int err = gm_array_reserve(d->alloc, (void **)&d->forced, &d->forced_room,
+				   d->nr_forced + 2 * n, sizeof(*d->forced));
 
 	if (err)
 		return err;

@@ -181,9 +181,24 @@ static int bind_and_phase(struct gm_draft *drafts, unsigned n)
 	return err;
 }
 
+/* Each time round a draft has fewer pieces, or larger ones: so it ends. */
+static int relieve(struct gm_draft *drafts, unsigned n)
+{
+	bool again = true;
+	int err = 0;
+
+	while (!err && again) {
+		again = false;
+		for (unsigned i = 0; !err && i < n; i++)
+			err = gm_draft_relieve(&drafts[i], &again);
+		if (!err && again)
+			err = bind_and_phase(drafts, n);
+	}
+	return err;
+}
+
 static int judge(struct gm_draft *drafts, unsigned n)
 {
-	bool again = false;
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < n; i++) {
@@ -193,10 +208,8 @@ static int judge(struct gm_draft *drafts, unsigned n)
 	}
 	if (!err)
 		err = bind_and_phase(drafts, n);
-	for (unsigned i = 0; !err && i < n; i++)
-		err = gm_draft_relieve(&drafts[i], &again);
-	if (!err && again)
-		err = bind_and_phase(drafts, n);
+	if (!err)
+		err = relieve(drafts, n);
 	for (unsigned i = 0; !err && i < n; i++)
 		err = gm_draft_fit(&drafts[i]);
 	return err;
@@ -228,6 +241,7 @@ static struct gm_draft empty_draft(const struct gm_plan_input *in, unsigned spac
 		.slots = &in->slots[space],
 		.old_view = in->old_views[space],
 		.view = in->views[space],
+		.block = in->max_slot_size,
 	};
 
 	gm_windows_init(&d.touched, in->alloc);

@@ -31,9 +31,10 @@
  *  - In the critical part deletes come first, then moves, then creates, then flags. A move is used where it
  *    does in one operation what would be two critical ones.
  *  - Ids are reused; those that a late operation frees are not used before. When ids run short, memory that goes
- *    to another place moves there; pieces that could be one slot are merged again, the oldest first; and what
- *    fits only once something is deleted becomes critical, with what makes room for it. If that doesn't
- *    help: -ENOSPC.
+ *    to another place moves there; pieces that could be one slot are merged again, the oldest first; slots may be
+ *    larger, by doubling, than they are otherwise; and what fits only once something is deleted becomes critical,
+ *    with what makes room for it. If that doesn't help: -ENOSPC. Then the least number of slots is too large, but for
+ *    those of a guest_memfd, which are never merged.
  */
 #ifndef GM_PLAN_PLAN_H
 #define GM_PLAN_PLAN_H
@@ -84,7 +85,8 @@ struct gm_plan {
 struct gm_plan_input {
 	const struct gm_alloc *alloc;
 	uint64_t page_size;
-	uint64_t max_slot_size;
+	uint64_t max_slot_size;	 /* of what is created, unless ids run short; a power of two */
+	uint64_t most_slot_size; /* of any slot; not less, and a power of two */
 	bool one_instant;
 	uint64_t stamp; /* of this commit, for new slots */
 	unsigned nr_spaces;

@@ -123,12 +123,45 @@ static void greatest_slot(void **state)
 	map_two_blocks(UINT64_C(1) << 63, 2);
 }
 
+/* @size bytes of memory, of addresses only, where there are so many slots; then a page of it changes. */
+static void map_all(unsigned slots, uint64_t size, unsigned used)
+{
+	struct gpamap_sim_options sim = {.slots = slots};
+	struct gpamap_txn *txn;
+	struct vm vm;
+
+	vm_open(&vm, &sim, NULL);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_map_pages(txn, 0, BLOCK, size, (void *)PAGE, GPAMAP_RW));
+	vm_commit(&vm, txn);
+	assert_int_equal(vm_stats(&vm).slots, used);
+	txn = vm_begin(&vm);
+	ok_txn(txn, gpamap_protect_pages(txn, 0, BLOCK + size / 2, PAGE, GPAMAP_RO));
+	vm_commit(&vm, txn);
+	assert_in_range(vm_stats(&vm).slots, used / 2, slots);
+	vm_close(&vm);
+}
+
+/* The default of 1 GiB gives way, and no more than it has to. */
+static void greatest_slot_gives_way(void **state)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+
+	(void)state;
+	map_all(509, 500 * gib, 500);
+	map_all(509, 512 * gib, 256);
+	map_all(32764, 32764 * gib, 32764);
+	map_all(32764, 65536 * gib, 16384);
+	map_all(24, 65536 * gib, 16);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(half_an_allocator),
 		cmocka_unit_test(whole_allocator),
 		cmocka_unit_test(greatest_slot),
+		cmocka_unit_test(greatest_slot_gives_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,9 +26,10 @@ struct file_page {
 struct oracle {
 	struct page page[SPACES][PAGES_MAX + 1];
 	struct file_page file[NR_FDS][FILE_PAGES];
-	uint32_t least[SPACES]; /* slots that the view can't do without */
-	uint32_t fixed[SPACES]; /* slots of guest_memfds, which are not merged */
-	uint32_t room[SPACES];	/* slots that may be made before one is deleted */
+	uint32_t least[SPACES];	    /* slots that the view can't do without */
+	uint32_t least_cut[SPACES]; /* the same if none may be larger than it has to be */
+	uint32_t fixed[SPACES];	    /* slots of guest_memfds, which are not merged */
+	uint32_t room[SPACES];	    /* slots that may be made before one is deleted */
 };
 
 /* ----------------------------------------------------------------------------- oracle --- */
@@ -94,7 +95,7 @@ static inline struct file_page *file_page(struct oracle *o, int fd, uint64_t off
 
 static inline void look_at_pages(const struct random_world *r, struct oracle *o, unsigned space)
 {
-	uint64_t block = r->w.in.max_slot_size;
+	uint64_t most = r->w.in.most_slot_size, preferred = r->w.in.max_slot_size;
 
 	for (unsigned p = 0; p < r->nr; p++) {
 		struct page *page = &o->page[space][p], *before = p ? page - 1 : NULL;
@@ -107,9 +108,13 @@ static inline void look_at_pages(const struct random_world *r, struct oracle *o,
 			continue;
 		if (page->seg.flags & GM_SEG_GUEST_MEMFD)
 			file_page(o, page->seg.gmem_fd, page->seg.gmem_offset)->shown++;
-		if (!before || !before->backed || gpa % block == 0 ||
-		    !goes_on(&before->seg, &page->seg, PAGE))
+		if (before && before->backed && goes_on(&before->seg, &page->seg, PAGE)) {
+			o->least[space] += gpa % most == 0;
+			o->least_cut[space] += gpa % preferred == 0;
+		} else {
 			o->least[space]++;
+			o->least_cut[space]++;
+		}
 	}
 }
 

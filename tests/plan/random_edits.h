@@ -70,6 +70,7 @@ static inline void random_world_init(struct random_world *r)
 	if (r->w.slots[0].ids.nr_reserved != r->w.slots[1].ids.nr_reserved)
 		must(gm_ids_reserve(&r->w.slots[1].ids, 1, 2));
 	r->w.in.max_slot_size = PAGE * blocks[below(6)];
+	r->w.in.most_slot_size = r->w.in.max_slot_size << below(4);
 	r->has_gmem = below(2);
 	switch (below(3)) {
 	case 0:

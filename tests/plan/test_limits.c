@@ -200,7 +200,7 @@ static void test_merge_only_what_is_one(void **state)
 
 	(void)state;
 	world_init(&w, NO_LIMIT, 7);
-	w.in.max_slot_size = 16 * PAGE;
+	w.in.max_slot_size = w.in.most_slot_size = 16 * PAGE;
 	map_pages(&w, 14, 2, 0, 14, 0); /* next block */
 	map_pages(&w, 16, 1, 0, 16, 0);
 	map_pages(&w, 17, 1, 0, 17, GM_SEG_LOG);
@@ -249,6 +249,33 @@ static void test_merge_a_surplus(void **state)
 		world_commit(&w);
 		assert_int_equal(w.plan.nr_critical, 0);
 	}
+	world_destroy(&w);
+}
+
+/* The greatest size gives way where nothing is left to be merged, and not before. */
+static void test_larger_slots(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, NO_LIMIT, 4);
+	w.in.max_slot_size = 4 * PAGE;
+	w.in.most_slot_size = 16 * PAGE;
+	map_pages(&w, 0, 16, 0, 0, 0);
+	expect_commit(&w, "E+0:4#0 E+4:4#1 E+8:4#2 E+12:4#3");
+	unmap_pages(&w, 0, 16);
+	world_commit(&w);
+	map_pages(&w, 0, 20, 0, 0, 0);
+	expect_commit(&w, "E+0:8#0 E+8:8#1 E+16:4#2");
+	map_pages(&w, 20, 12, 0, 20, 0);
+	expect_commit(&w, "E+24:8#3 C-16:4#2 C+16:8#2");
+	map_pages(&w, 32, 32, 0, 32, 0);
+	expect_commit(&w,
+		      "C-0:8#0 C-8:8#1 C-16:8#2 C-24:8#3 C+0:16#0 C+16:16#1 C+32:16#2 C+48:16#3");
+	map_pages(&w, 64, 1, 0, 64, 0);
+	assert_int_equal(world_make(&w), -ENOSPC);
+	assert_string_equal(w.msg.text, "address space 0 needs 5 memory slots, and has 4");
+	world_reject(&w);
 	world_destroy(&w);
 }
 
@@ -433,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_merge_no_move),
 		cmocka_unit_test(test_merge_only_what_is_one),
 		cmocka_unit_test(test_merge_a_surplus),
+		cmocka_unit_test(test_larger_slots),
 		cmocka_unit_test(test_far_too_much),
 		cmocka_unit_test(test_leftovers),
 		cmocka_unit_test(test_leftovers_of_a_guest_memfd),

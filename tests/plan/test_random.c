@@ -21,7 +21,7 @@ struct left {
 
 struct statistics {
 	size_t plans, critical, moves, merged, full, twice, no_memory, left, rejected;
-	size_t decisive, shared, early, late, late_moves;
+	size_t decisive, shared, early, late, late_moves, wide;
 };
 
 static struct statistics stats;
@@ -186,6 +186,31 @@ static void check_need(const struct random_world *r, struct oracle *o)
 	check_decisive(r, o, critical, last_why);
 }
 
+static bool is_wide(const struct random_world *r, const struct gm_slot *s)
+{
+	return s->gpa.first / r->w.in.max_slot_size != s->gpa.last / r->w.in.max_slot_size;
+}
+
+/* Slots are larger than they should be only where there would be too many otherwise. Those that are larger already can't
+ * be merged with what is beside them, as they are. */
+static void check_wide(const struct random_world *r, const struct oracle *o)
+{
+	const struct gm_plan *plan = &r->w.plan;
+	bool before[SPACES] = {false};
+
+	for (size_t i = 0; i < r->w.nr_kernel; i++)
+		before[r->w.kernel[i].space] |= is_wide(r, &r->w.kernel[i]);
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct gm_slot *s = &plan->ops[i].to;
+
+		if (plan->ops[i].kind != GM_OP_CREATE || !is_wide(r, s))
+			continue;
+		assert_true(before[s->space] ||
+			    o->least_cut[s->space] + 2 * o->fixed[s->space] > capacity(&r->w));
+		stats.wide++;
+	}
+}
+
 static void check_plan(const struct random_world *r, struct oracle *o)
 {
 	const struct gm_plan *plan = &r->w.plan;
@@ -197,6 +222,7 @@ static void check_plan(const struct random_world *r, struct oracle *o)
 		check_rights(r, o, i, plan->decisive && i + 1 == plan->nr_early);
 		stats.moves += plan->ops[i].kind == GM_OP_MOVE;
 	}
+	check_wide(r, o);
 	/* Where slots are merged more goes than must. */
 	if (plan->merged)
 		assert_false(r->roomy || plan->decisive);
@@ -448,15 +474,16 @@ static void test_random(void **state)
 	       "moves, "
 	       "%zu plans with moves for want of room, %zu merged, %zu operations that share pages "
 	       "of a guest_memfd, %zu rejected, %zu full, %zu shown twice, %zu left over, "
-	       "%zu allocations failed\n",
+	       "%zu allocations failed, %zu slots larger for want of room\n",
 	       stats.plans, stats.critical, stats.decisive, stats.early, stats.late, stats.moves,
 	       stats.late_moves, stats.merged, stats.shared, stats.rejected, stats.full,
-	       stats.twice, stats.left, stats.no_memory);
+	       stats.twice, stats.left, stats.no_memory, stats.wide);
 	/* All that there is to test has been met. */
 	assert_true(stats.plans >= 100000 && stats.critical > 20000 && stats.moves > 1000);
 	assert_true(stats.early > 15000 && stats.late > 5000 && stats.decisive > 2000);
 	assert_true(stats.merged > 200 && stats.full > 1000 && stats.late_moves > 30);
 	assert_true(stats.shared > 5000 && stats.twice > 100 && stats.left > 1000);
+	assert_true(stats.wide > 500);
 }
 
 int main(void)

@@ -243,9 +243,9 @@ static void test_limits(void **state)
 	struct world *w = *state;
 
 	make_all_kinds(w);
-	w->in.max_slot_size = 4 * PAGE;
+	w->in.most_slot_size = 4 * PAGE;
 	expect_refusal(w, &w->plan, "V3: space 0, 0x3000: a slot is too large");
-	w->in.max_slot_size = UINT64_C(1) << 30;
+	w->in.most_slot_size = UINT64_C(1) << 30;
 	w->slots[0].ids.max_taken = 12;
 	expect_refusal(w, &w->plan, "V1: operation 1: there are too many");
 	w->slots[0].ids.max_taken = 9;
@@ -324,7 +324,7 @@ static void test_no_memory(void **state)
 	struct gm_verify_input in = {
 		.alloc = &w->heap.alloc,
 		.page_size = PAGE,
-		.max_slot_size = w->in.max_slot_size,
+		.most_slot_size = w->in.most_slot_size,
 		.nr_spaces = SPACES,
 		.max_slots = NO_LIMIT,
 		.old_views = w->old_roots,

@@ -109,6 +109,7 @@ static inline void world_init(struct world *w, uint32_t limit, uint32_t max_take
 		.alloc = &w->heap.alloc,
 		.page_size = PAGE,
 		.max_slot_size = UINT64_C(1) << 30,
+		.most_slot_size = UINT64_C(1) << 30,
 		.nr_spaces = SPACES,
 		.slots = w->slots,
 		.old_views = w->old_roots,
@@ -286,7 +287,7 @@ static inline int world_verify(struct world *w)
 	struct gm_verify_input in = {
 		.alloc = &gm_alloc_default,
 		.page_size = w->in.page_size,
-		.max_slot_size = w->in.max_slot_size,
+		.most_slot_size = w->in.most_slot_size,
 		.nr_spaces = w->in.nr_spaces,
 		.max_slots = capacity(w),
 		.old = w->kernel,

@@ -17,7 +17,7 @@
 struct gm_verify_input {
 	const struct gm_alloc *alloc;
 	uint64_t page_size;
-	uint64_t max_slot_size;
+	uint64_t most_slot_size;
 	unsigned nr_spaces;
 	uint32_t max_slots;	   /* per address space, at any time */
 	const struct gm_slot *old; /* in any order */

@@ -136,7 +136,7 @@ static int compare_slot(const struct gm_model *m, const struct gm_slot *s,
 		return differs(m, s->space, s->gpa.first, "a slot shows other memory");
 	if (has.log != wants.log)
 		return differs(m, s->space, s->gpa.first, "LOG is wrong");
-	if (s->gpa.first / m->in->max_slot_size != s->gpa.last / m->in->max_slot_size)
+	if (s->gpa.first / m->in->most_slot_size != s->gpa.last / m->in->most_slot_size)
 		return differs(m, s->space, s->gpa.first, "a slot is too large");
 	return 0;
 }
