@@ -352,7 +352,10 @@ enum gpamap_prot {
  */
 
 /* Map the caller's memory. It must stay until the commit of its unmap has returned, and may be freed then: no vCPU, ioctl
- * or accessor reaches it any more. gpamap_map_region() gives a release callback instead. */
+ * or accessor reaches it any more. gpamap_map_region() gives a release callback instead.
+ * Mappings that go on from one to the next, in guest and host addresses, are one, whichever calls made them: what comes in one
+ * commit becomes one slot, up to max_slot_size; what comes beside a slot that is there already becomes a slot of its own,
+ * and the two become one when slots run short. */
 int gpamap_map_pages(struct gpamap_txn *txn, unsigned space, uint64_t gpa, uint64_t size, void *hva,
 		     enum gpamap_prot prot);
 /* Map a window of a RAM region, which need not be in the tree. -ENOTSUP: another kind.
@@ -521,7 +524,7 @@ struct gpamap_segment {
 	enum gpamap_prot prot; /* as the guest finds it without an exit */
 	bool log;
 	void *hva;	 /* of gpa; NULL for MMIO */
-	uint64_t offset; /* of gpa, in its region */
+	uint64_t offset; /* of gpa, in its region; 0 where gpamap_map_pages() has mapped it */
 };
 
 /* The piece that holds @gpa, or else the first one above it, in the map as it is now. It holds no reference:

@@ -77,9 +77,27 @@ static int add_space(struct gm_map *map, unsigned i)
 	return 0;
 }
 
+static int add_pages(struct gm_map *map)
+{
+	map->pages = gm_region_alloc(map, GPAMAP_RAM, "pages", GPAMAP_SIZE_MAX);
+	if (!map->pages)
+		return -ENOMEM;
+	map->pages->internal = true;
+	return 0;
+}
+
+static void free_spaces(struct gm_map *map)
+{
+	gm_free(map->alloc, map->spaces);
+	map->spaces = NULL;
+	map->nr_spaces = 0;
+}
+
 int gm_map_init(struct gm_map *map, const struct gm_alloc *alloc, unsigned spaces,
 		uint64_t page_size)
 {
+	int err;
+
 	memset(map, 0, sizeof(*map));
 	map->alloc = alloc;
 	map->page_size = page_size;
@@ -87,16 +105,19 @@ int gm_map_init(struct gm_map *map, const struct gm_alloc *alloc, unsigned space
 	map->spaces = gm_calloc(alloc, spaces, sizeof(*map->spaces));
 	if (!map->spaces)
 		return -ENOMEM;
-	for (; map->nr_spaces < spaces; map->nr_spaces++) {
-		if (add_space(map, map->nr_spaces)) {
-			while (map->nr_spaces > 0)
-				gm_region_release(alloc, map->spaces[--map->nr_spaces].root);
-			gm_free(alloc, map->spaces);
-			map->spaces = NULL;
-			return -ENOMEM;
-		}
+	err = add_pages(map);
+	while (!err && map->nr_spaces < spaces) {
+		err = add_space(map, map->nr_spaces);
+		map->nr_spaces += !err;
 	}
-	return 0;
+	if (!err)
+		return 0;
+	for (unsigned i = 0; i < map->nr_spaces; i++)
+		gm_region_release(alloc, map->spaces[i].root);
+	if (map->pages)
+		gm_region_release(alloc, map->pages);
+	free_spaces(map);
+	return err;
 }
 
 void gm_map_destroy(struct gm_map *map)
@@ -114,7 +135,6 @@ void gm_map_destroy(struct gm_map *map)
 		gm_drop_children(sp->root);
 		gm_region_unref(sp->root);
 	}
-	gm_free(map->alloc, map->spaces);
-	map->spaces = NULL;
-	map->nr_spaces = 0;
+	gm_region_unref(map->pages);
+	free_spaces(map);
 }

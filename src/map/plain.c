@@ -334,7 +334,7 @@ static int map_one(struct gm_map *m, unsigned space, struct gm_range window,
 {
 	struct mapping p = {window, {.region = r, .offset = offset}};
 	struct swap c;
-	int err = begin(&c, m, space, r->internal ? window : with_neighbours(window));
+	int err = begin(&c, m, space, with_neighbours(window));
 
 	if (err)
 		return no_memory(window, msg);
@@ -351,7 +351,6 @@ int gm_ranges_map(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
 		  enum gpamap_prot prot, struct gm_msg *msg)
 {
 	uint64_t from = (uint64_t)(uintptr_t)hva;
-	struct gpamap_region *r;
 	struct gm_range window;
 	int err = check_range(m, space, gpa, size, msg, &window);
 
@@ -359,17 +358,7 @@ int gm_ranges_map(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,
 		err = check_prot(NULL, prot, msg);
 	if (!err)
 		err = gm_check_hva(m, "pages", from, size, msg);
-	if (err)
-		return err;
-	r = gm_region_alloc(m, GPAMAP_RAM, "pages", size);
-	if (!r)
-		return no_memory(window, msg);
-	r->internal = true;
-	r->now.hva = from;
-	err = map_one(m, space, window, r, 0, prot, msg);
-	/* It lives by its mappings from now on, or not at all. */
-	gm_region_unref(r);
-	return err;
+	return err ? err : map_one(m, space, window, m->pages, from, prot, msg);
 }
 
 int gm_ranges_map_region(struct gm_map *m, unsigned space, uint64_t gpa, uint64_t size,

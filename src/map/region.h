@@ -72,7 +72,7 @@ struct gpamap_region {
 	bool unmergeable;
 	bool resizable;
 	bool is_root;
-	bool internal; /* stands for one gpamap_map_pages() */
+	bool internal; /* the map's own: its `pages` */
 	bool guest_memfd;
 	bool reentrant; /* its callbacks may reach it again */
 	int gmem_fd;
@@ -119,6 +119,9 @@ struct gm_map {
 	uint64_t page_size;
 	unsigned nr_spaces;
 	struct gm_space *spaces;
+	/* What gpamap_map_pages() maps: a region as large as the host's address space, whose offsets are host addresses. So
+	 * mappings are one, whoever has made them, where guest and host addresses go on. */
+	struct gpamap_region *pages;
 	uint64_t next_serial;
 	uint64_t next_seq;
 	uint64_t walks; /* searches upward */

@@ -220,8 +220,8 @@ static inline bool same_view(const struct gm_node *a, const struct gm_node *b)
 	return !x && !y;
 }
 
-/* "0-fff ram+0 RAM,ro | ...": names, offsets, kinds and flags; g with a group. Addresses of memory are
- * checked on the way. */
+/* "0-fff ram+0 RAM,ro | ...": names, offsets, kinds and flags; g with a group. What is mapped without a region is "pages",
+ * at its host address. Addresses of memory are checked on the way. */
 static inline const char *view_text(struct env *e, const struct gm_node *tree)
 {
 	static const char *const kinds[] = {"", "RAM", "ROMD", "MMIO", "NONE"};

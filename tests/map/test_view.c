@@ -54,7 +54,7 @@ static void teardown(struct env *e)
 		dead = next;
 		nr_dead++;
 	}
-	assert_int_equal(nr_dead, NR_REGIONS + 1); /* the root, too */
+	assert_int_equal(nr_dead, NR_REGIONS + 2); /* the root and the map's pages, too */
 	assert_int_equal(e->c.live, 0);
 }
 
