@@ -72,17 +72,13 @@ static struct gpamap_region *parent_of(struct gpamap_region *child)
 static int hold_parent(const struct gm_map *m, struct gpamap_region *child, struct gm_msg *msg,
 		       struct gpamap_region **ret)
 {
-	struct gpamap_region *parent;
 	int err = gm_check_map(m, child, msg);
 
-	if (err)
-		return err;
-	parent = parent_of(child);
-	if (!parent)
-		return gm_fail(msg, -ENOENT, "region '" GM_NAME "' is in no container",
-			       gm_label(child));
-	*ret = parent;
-	return 0;
+	*ret = err ? NULL : parent_of(child);
+	if (!err && !*ret)
+		err = gm_fail(msg, -ENOENT, "region '" GM_NAME "' is in no container",
+			      gm_label(child));
+	return err;
 }
 
 /* What @child of @size covers in @parent, from @offset on. -EINVAL, -EOVERFLOW. */
