@@ -96,7 +96,8 @@ class InBed:
                     for one in several]
         this = bed.Bed(self.kind, files=self.files, cpus=guests.processors(arch))
         results = this.run(commands)
-        self.place["Linux"] = f"{this.boots[-1].release} `{self.kind.append.strip()}`"
+        options = self.kind.append.strip()
+        self.place["Linux"] = this.boots[-1].release + (f" `{options}`" if options else "")
         return [one.result(result.status, result.out, result.note) for one, result in zip(several, results)]
 
 
