@@ -384,7 +384,7 @@ struct gpamap_segment gm_segment_as_data(struct gm_range range, const struct gm_
 		.prot = seg_prot(s),
 		.log = s->flags & GM_SEG_LOG,
 		.hva = (void *)(uintptr_t)s->hva,
-		.offset = s->region->internal ? 0 : s->offset,
+		.offset = s->offset,
 	};
 }
 

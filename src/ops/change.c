@@ -36,8 +36,7 @@ static struct gpamap_segment cut(const struct gm_node *n, struct gm_range to)
 	return gm_segment_as_data(to, &seg);
 }
 
-/* Is it the same byte of the same region? Which call of gpamap_map_pages() it was is nobody's business: there the
- * address tells. */
+/* Is it the same byte of the same region? */
 static bool same_place(const struct gm_node *a, const struct gm_node *b, uint64_t gpa)
 {
 	struct gm_seg s = gm_seg_advance(gm_seg_of(a), a->range.first, gpa);
@@ -45,8 +44,6 @@ static bool same_place(const struct gm_node *a, const struct gm_node *b, uint64_
 
 	if (s.flags & t.flags & GM_SEG_GUEST_MEMFD)
 		return s.gmem_fd == t.gmem_fd && s.gmem_offset == t.gmem_offset;
-	if (s.region->internal && t.region->internal)
-		return true;
 	return s.region == t.region && s.offset == t.offset;
 }
 

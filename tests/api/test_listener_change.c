@@ -59,16 +59,10 @@ static void take(struct picture *p, const struct gpamap_change *change, bool aft
 	}
 }
 
-static bool is_plain(const struct gpamap_segment *s)
-{
-	return (uint8_t *)s->hva >= plain && (uint8_t *)s->hva < plain + WORLD_PAGES * PAGE;
-}
-
-/* Offsets in what stands for one gpamap_map_pages() are nobody's business. */
 static bool same_page(const struct gpamap_segment *a, const struct gpamap_segment *b)
 {
 	return a->kind == b->kind && a->prot == b->prot && a->log == b->log && a->hva == b->hva &&
-	       (a->offset == b->offset || is_plain(a));
+	       a->offset == b->offset;
 }
 
 static void check_same(const struct picture *a, const struct picture *b)
