@@ -41,9 +41,11 @@ struct answers {
 };
 
 /* What was done, by all processes. */
-static struct tally {
+struct tally {
 	unsigned sums, files, pages, execs, reads, wrong;
-} * tally;
+};
+
+static struct tally *tally;
 static struct answers answers;
 static uint64_t rom_address, rom_size;
 
