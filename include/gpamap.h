@@ -524,8 +524,8 @@ struct gpamap_segment {
 	enum gpamap_prot prot; /* as the guest finds it without an exit */
 	bool log;
 	void *hva; /* of gpa; NULL for MMIO */
-	uint64_t
-		offset; /* of gpa, in its region; the same as hva where gpamap_map_pages() has mapped it */
+	/* Of gpa, in its region; the same as hva where gpamap_map_pages() has mapped it. */
+	uint64_t offset;
 };
 
 /* The piece that holds @gpa, or else the first one above it, in the map as it is now. It holds no reference:

@@ -129,8 +129,9 @@ struct gpamap {
 	unsigned nr_spaces;
 	unsigned timeout_ms;
 	bool faults_may_block;
-	uint64_t max_slot_size, most_slot_size; /* see plan.h */
-	pid_t pid;				/* of the process that made it */
+	/* As in struct gm_plan_input. */
+	uint64_t max_slot_size, most_slot_size;
+	pid_t pid;	    /* of the process that made it */
 	uint64_t born_ns;   /* with the address it tells a map from all that are gone */
 	atomic_size_t refs; /* one for the handle, one for each region (A4) */
 

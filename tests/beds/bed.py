@@ -35,8 +35,6 @@ EMULATOR_FAULT = "Oops: int3"
 EMULATOR_TRIES = 3
 
 TIMED_OUT, FAILED, SKIPPED = 124, 125, 77
-# The note of a result whose command did not end in time, and neither did the bed answer.
-HUNG = "the bed hung"
 
 
 @dataclass
@@ -321,7 +319,7 @@ class Boot:
                 break
             if not found and time.monotonic() >= self.until:
                 if self.current is not None:
-                    self.results[self.current].note = HUNG
+                    self.results[self.current].note = "the bed hung"
                 break
             for name, data in found:
                 self._feed(name, data)

@@ -31,8 +31,8 @@ QUIET = "loglevel=5 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 judge.rounds=1"
 # From the end of a change to the next, in ms, and how long a boot may take and the guest may say nothing, in s: by the
 # bed's clock, by which a boot takes 6 to 10.
 EVERY, LIMIT, SILENT = 10, 40, 12
-# The same in seconds of this machine, should it be busy, or the judge hang. A guest that spins makes the bed's seconds the
-# longest: some 15 of ours.
+# The same in seconds of this machine, should it be busy, or the judge hang. One of the bed's takes several, and most where
+# a guest spins.
 BED_LIMIT = 20 * LIMIT
 
 
