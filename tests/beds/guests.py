@@ -6,8 +6,8 @@ interrupts in or not, if anything but the guest's next exit comes first. doc/jud
 that gap small on x86:
 
 - The bed's kernel has timers at its own tick only (highres=off). So the interrupt of a guest's timer is given right after a
-  tick, and nothing is to come until the next one. Otherwise the ticks of two guest processors come at nearly the same time,
-  and the second one's timer falls right behind the first one's interrupt.
+  tick, and nothing is to come until the next one. Otherwise two guest processors seem to have their ticks at nearly the same
+  time, and the second one's timer falls right behind the first one's interrupt.
 - The guest ends each interrupt by an exit (no PV EOI), which closes the gap before most handlers have taken a lock.
 - The bed has one processor, so that QEMU does not leave one in order to run the other.
 """
